@@ -1,0 +1,90 @@
+"""Histories in order: a view of interactions for models that read prefixes.
+
+B sequences · L positions · M real positions of the B sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .batch import Batch, Question, SequenceQuery
+from .interactions import Interactions, by_user
+from .positives import Positives
+
+
+class Sequences:
+    """Each user's items oldest first; an example is a whole sequence, predicted at every position.
+
+    Args:
+        interactions: the training log.
+        max_length: L, the most recent items a prefix keeps.
+    """
+
+    def __init__(self, interactions: Interactions, max_length: int) -> None:
+        self.interactions = interactions
+        self.max_length = max_length
+        self.num_users, self.num_items = interactions.num_users, interactions.num_items
+        self.offsets, order = interactions.chronological()
+        self.items = interactions.item.long()[order]
+        length = self.offsets.diff()
+        # A training example needs a prefix and a next item.
+        self.users = torch.nonzero(length >= 2).squeeze(1)
+        self.lengths = (length[self.users] - 1).clamp_max(max_length)  # predictions of an example
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def window(self, user: Tensor, drop_last: int) -> SequenceQuery:
+        """(B,) -> the last `max_length` items before the final `drop_last`, and every position."""
+        stop = self.offsets[user + 1] - drop_last
+        length = (stop - self.offsets[user]).clamp(max=self.max_length)
+        L = max(1, int(length.max())) if len(user) else 1
+        column = torch.arange(L, device=user.device)
+        real = column < length[:, None]  # (B, L)
+        at = (stop - length)[:, None] + column
+        items = torch.where(real, self.items[torch.where(real, at, 0)], 0)
+        return SequenceQuery(items, length, torch.nonzero(real.flatten()).squeeze(1))
+
+    def batch(self, index: Tensor, step: int = 0) -> Batch:
+        """(B,) example numbers -> predictions of the next item at every real position."""
+        user = self.users[index]
+        query = self.window(user, drop_last=1)
+        L = query.items.shape[1]
+        b, column = query.index // L, query.index % L
+        start = self.offsets[user + 1] - 1 - query.lengths
+        positive = self.items[start[b] + column + 1]
+        return Batch(query, positive, user[b], torch.ones_like(positive, dtype=torch.float32))
+
+    def known(self) -> Positives:
+        """Return all pairs: rows are users, candidates are items."""
+        return self.interactions.known()
+
+    def counts(self) -> Tensor:
+        """Return how often each item occurs: (num_items,) int64."""
+        return self.interactions.counts()
+
+    def prefix(self, user: Tensor) -> SequenceQuery:
+        """(B,) -> each user's whole known history, predicted at its last position only."""
+        query = self.window(user, drop_last=0)
+        return last_position(query)
+
+    def questions(self, held_out: Interactions, size: int) -> Iterator[Question]:
+        """Yield, `size` users at a time, the prefix known so far and the held-out items."""
+        yield from by_user(held_out, size, self.prefix)
+
+
+def last_position(query: SequenceQuery) -> SequenceQuery:
+    """Keep only the prediction after the last real item of each row."""
+    B, L = query.items.shape
+    last = (query.lengths - 1).clamp_min(0)
+    return query._replace(index=torch.arange(B, device=last.device) * L + last)
+
+
+def prefix_of(history: Tensor, max_length: int) -> SequenceQuery:
+    """(H,) item ids, oldest first -> the query for what comes next."""
+    items = history[-max_length:].long()[None]
+    lengths = torch.tensor([items.shape[1]], device=items.device)
+    return SequenceQuery(items, lengths, lengths - 1)

@@ -1,0 +1,1 @@
+"""hardneg.engine.losses"""

@@ -1,0 +1,86 @@
+"""The seams of the model layer.
+
+M predictions · K negatives · N candidates · V nodes · D width · G groups of rows that share a pool.
+Every task is "given a query, rank the rows of one table": an encoder makes query vectors and a node
+table, a similarity compares them, and nothing after that knows which model it serves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from ..datasets.batch import Batch, Query
+
+
+def rows(table: Tensor, ids: Tensor) -> Tensor:
+    """Gather rows of a table: (V, D), (...) -> (..., D).
+
+    A leaf table that learns gets a row-sparse gradient, so a step costs what it touched; anything
+    computed from a leaf (propagated nodes, say) gets the dense one.
+    """
+    return F.embedding(ids, table, sparse=table.is_leaf and table.requires_grad)
+
+
+class Similarity(nn.Module):
+    """Compares query vectors with table rows; higher is better, always."""
+
+    def forward(self, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+        """(M, D), (V, D), (G, K) int64 -> (M, K); differentiable in `q` and `table`.
+
+        Rows share a group's pool as `datasets.batch.ungroup` says. No (M, K, D) tensor is made.
+        """
+        raise NotImplementedError
+
+    def full(self, q: Tensor, table: Tensor) -> Tensor:
+        """(M, D), (C, D) -> (M, C): every row of a (chunk of a) table; differentiable."""
+        raise NotImplementedError
+
+
+class Model(nn.Module):
+    """An encoder. Constructors take the training view first, then keyword arguments only."""
+
+    task: ClassVar[Literal["interactions", "sequences", "triples"]]
+    similarity: Similarity
+    num_candidates: int  # N: the first N rows of `nodes()` are what can be ranked
+
+    def view(self, data: Any) -> Any:
+        """Return the examples this model trains on, made from the loaded data."""
+        return data
+
+    def nodes(self) -> Tensor:
+        """(V, D), computed once per step; candidates come first."""
+        raise NotImplementedError
+
+    def encode(self, query: Query, nodes: Tensor) -> Tensor:
+        """Return query vectors (M, D)."""
+        raise NotImplementedError
+
+    def score(self, q: Tensor, nodes: Tensor, ids: Tensor) -> Tensor:
+        """(M, D), (V, D), (G, K) candidate ids -> (M, K)."""
+        return self.similarity(q, nodes, ids)  # type: ignore[no-any-return]
+
+    def table(self, nodes: Tensor) -> Tensor:
+        """Return the rows that can be ranked: (N, D)."""
+        return nodes if len(nodes) == self.num_candidates else nodes[: self.num_candidates]
+
+    def penalty(self, batch: Batch, ids: Tensor) -> Tensor | float:
+        """Return the regulariser of this batch, a scalar already weighted; 0 when there is none."""
+        return 0.0
+
+    def fold_in(self, history: Tensor, nodes: Tensor) -> Tensor:
+        """(H,) candidate ids of somebody not seen in training -> a query vector (1, D)."""
+        raise ValueError(f"{type(self).__name__} cannot answer for a history it has not seen")
+
+    @torch.no_grad()
+    def frozen_nodes(self) -> Tensor:
+        """Return `nodes()` detached, in evaluation mode."""
+        was = self.training
+        self.eval()
+        try:
+            return self.nodes().detach()
+        finally:
+            self.train(was)

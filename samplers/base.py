@@ -1,0 +1,153 @@
+"""The seams of the sampler layer.
+
+M predictions · K negatives · N candidates · D width · G groups of rows that share a pool.
+A proposal says who may be a negative, refiners which of them count and how much. They compose:
+``Uniform(256) | TopK(32) | SelfAdversarial(1.0)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets.batch import ungroup
+from ..datasets.positives import Positives
+
+
+class Ask(NamedTuple):
+    """What a proposal may look at; every tensor is detached."""
+
+    positive: Tensor  # (M,) int64
+    row: Tensor  # (M,) int64, row of `known`
+    query: Tensor  # (M, D)
+    table: Tensor  # (N, D)
+    score: Callable[[Tensor], Tensor]  # (G, K) ids -> (M, K) scores, no gradient
+    known: Positives | None  # known positives to keep out; None keeps only the positive itself out
+    generator: torch.Generator | None  # every draw comes from here
+
+
+class Negatives(NamedTuple):
+    """Proposed candidates; G = 1 is shared by the batch, G = M own, between = chunks of rows."""
+
+    ids: Tensor  # (G, K) int64
+    log_q: Tensor | None = None  # (G, K) log-probability of each draw; None: no closed form
+    valid: Tensor | None = None  # (M, K) bool, False = known positive or filtered out
+    weight: Tensor | None = None  # (M, K) log-weights, any row constant; None = uniform
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Weights (M, K) that sum to 1 over the valid columns of a row, 0 elsewhere, detached.
+
+        A row without a valid column gets all zeros, so that its negatives cost nothing.
+        """
+        M, K = scores.shape
+        if self.weight is None:
+            if self.valid is None:
+                return scores.new_full((1, 1), 1.0 / max(K, 1)).expand(M, K)
+            count = self.valid.sum(1, keepdim=True).clamp_min(1)
+            return self.valid.to(scores.dtype) / count
+        weight = self.weight.detach()
+        if self.valid is None:
+            return weight.softmax(1)
+        weight = weight.masked_fill(~self.valid, torch.finfo(weight.dtype).min)
+        return weight.softmax(1) * self.valid
+
+    def log_q_rows(self, num_rows: int) -> Tensor:
+        """Return ``log_q`` for every row: (M, K)."""
+        assert self.log_q is not None
+        return ungroup(self.log_q, num_rows)
+
+
+class NegativeSampler(nn.Module):
+    """Anything that proposes, refines or does both; all its state is in buffers."""
+
+    def propose(self, ask: Ask) -> Negatives:
+        """Return candidates with their validity, without gradient."""
+        raise TypeError(
+            f"{type(self).__name__} only refines; put a proposal first, e.g. "
+            f"Uniform(256) | {type(self).__name__}(...)"
+        )
+
+    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+        """Return the negatives to train on and their scores (M, K')."""
+        return negatives, scores
+
+    def due(self, step: int) -> bool:
+        """Say whether `refresh` wants the live table before this step; off the hot path."""
+        return False
+
+    def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
+        """Rebuild what depends on the table (N, D): clusters, snapshots, queues."""
+
+    def prepare(self, counts: Tensor) -> None:
+        """Learn once, before training, how often each candidate occurs in the training data (N,)."""
+
+    def __or__(self, other: NegativeSampler) -> Pipeline:
+        """Compose: left proposes, right refines."""
+        return Pipeline(self, other)
+
+
+class Proposal(NegativeSampler):
+    """Draws candidates; the base class masks known positives, so that no proposal can forget to."""
+
+    def draw(self, ask: Ask) -> Negatives:
+        """Return ids (G, K) and their log-probability; `valid` only if the draw itself rules out."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def propose(self, ask: Ask) -> Negatives:
+        """Draw, then mark the row's positive and all its known positives as not valid."""
+        drawn = self.draw(ask)
+        valid = ungroup(drawn.ids, len(ask.positive)) != ask.positive[:, None]  # (M, K)
+        if ask.known is not None:
+            valid &= ~ask.known.contains(ask.row, drawn.ids)
+        if drawn.valid is not None:
+            valid &= drawn.valid
+        return drawn._replace(valid=valid)
+
+
+class Refiner(NegativeSampler):
+    """Chooses among scored candidates, or weighs them."""
+
+
+class Pipeline(NegativeSampler):
+    """One proposal followed by refiners, in order."""
+
+    def __init__(self, *stages: NegativeSampler) -> None:
+        super().__init__()
+        flat: list[NegativeSampler] = []
+        for stage in stages:
+            flat.extend(stage.stages if isinstance(stage, Pipeline) else [stage])  # type: ignore[arg-type]
+        for stage in flat[1:]:
+            if isinstance(stage, Proposal):
+                raise ValueError(
+                    f"{type(stage).__name__} is a proposal and must come first; "
+                    "use a mixture to draw from several proposals"
+                )
+        self.stages = nn.ModuleList(flat)
+
+    def propose(self, ask: Ask) -> Negatives:
+        """Ask the first stage."""
+        return self.stages[0].propose(ask)  # type: ignore[operator,no-any-return]
+
+    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+        """Pass through every stage in order."""
+        for stage in self.stages:
+            negatives, scores = stage.refine(negatives, scores)  # type: ignore[operator]
+        return negatives, scores
+
+    def due(self, step: int) -> bool:
+        """Say whether any stage wants a refresh."""
+        return any(stage.due(step) for stage in self.stages)  # type: ignore[operator]
+
+    def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
+        """Refresh every stage."""
+        for stage in self.stages:
+            stage.refresh(table, generator)  # type: ignore[operator]
+
+    def prepare(self, counts: Tensor) -> None:
+        """Prepare every stage."""
+        for stage in self.stages:
+            stage.prepare(counts)  # type: ignore[operator]
