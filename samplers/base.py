@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.batch import ungroup
+from ..datasets.errors import UsageError
 from ..datasets.positives import Positives
 
 
@@ -65,7 +66,7 @@ class NegativeSampler(nn.Module):
 
     def propose(self, ask: Ask) -> Negatives:
         """Return candidates with their validity, without gradient."""
-        raise TypeError(
+        raise UsageError(
             f"{type(self).__name__} only refines; put a proposal first, e.g. "
             f"Uniform(256) | {type(self).__name__}(...)"
         )
@@ -82,7 +83,18 @@ class NegativeSampler(nn.Module):
         """Rebuild what depends on the table (N, D): clusters, snapshots, queues."""
 
     def prepare(self, counts: Tensor) -> None:
-        """Learn once, before training, how often each candidate occurs in the training data (N,)."""
+        """Learn once, before training, how often each candidate occurs: (N,) int64."""
+
+    def follow(self, source: NegativeSampler) -> None:
+        """Look, when composed, at the last stage before that sets the number of columns."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
+        # Clusters and counts have their size only once there are data: take the checkpoint's.
+        for name, buffer in self.named_buffers(recurse=False):
+            saved = state_dict.get(prefix + name)
+            if saved is not None and saved.shape != buffer.shape:
+                setattr(self, name, buffer.new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __or__(self, other: NegativeSampler) -> Pipeline:
         """Compose: left proposes, right refines."""
@@ -93,7 +105,7 @@ class Proposal(NegativeSampler):
     """Draws candidates; the base class masks known positives, so that no proposal can forget to."""
 
     def draw(self, ask: Ask) -> Negatives:
-        """Return ids (G, K) and their log-probability; `valid` only if the draw itself rules out."""
+        """Return ids (G, K) and log_q; `valid` only if the draw itself rules some out."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -122,10 +134,14 @@ class Pipeline(NegativeSampler):
             flat.extend(stage.stages if isinstance(stage, Pipeline) else [stage])  # type: ignore[arg-type]
         for stage in flat[1:]:
             if isinstance(stage, Proposal):
-                raise ValueError(
+                raise UsageError(
                     f"{type(stage).__name__} is a proposal and must come first; "
-                    "use a mixture to draw from several proposals"
+                    "write it left of every refiner, and only one of them"
                 )
+        source = flat[0]
+        for stage in flat[1:]:
+            stage.follow(source)
+            source = stage if hasattr(stage, "num") else source
         self.stages = nn.ModuleList(flat)
 
     def propose(self, ask: Ask) -> Negatives:

@@ -9,6 +9,9 @@ from ...samplers.base import Negatives
 class Loss(nn.Module):
     """Compares positives with sampled negatives."""
 
+    def prepare(self, num_candidates: int) -> None:
+        """Learn once, before training, how many candidates there are: N."""
+
     def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
         """(M,), (M, K), Negatives -> (M,).
 
@@ -20,6 +23,9 @@ class Loss(nn.Module):
 
 class TableLoss(nn.Module):
     """Compares positives with the whole candidate table; needs no sampler."""
+
+    def prepare(self, num_candidates: int) -> None:
+        """Learn once, before training, how many candidates there are: N."""
 
     def forward(self, q: Tensor, table: Tensor, positive: Tensor, similarity: Similarity) -> Tensor:
         """(M, D), (N, D), (M,) ids -> (M,), without ever holding (M, N)."""
