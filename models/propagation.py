@@ -1,0 +1,183 @@
+"""The sparse product behind graph encoders and spectral starts.
+
+n edges · R owners (rows of the product) · C others (rows of the dense table) · D width.
+One sparse matrix in CSR form, its scaling kept outside: ``diag(left) S diag(right) x`` where S
+counts edges. On the CPU a compiled kernel splits the rows so that every thread reads as many edges;
+elsewhere PyTorch's CSR product does it. Nothing is rebuilt from one step to the next.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CHUNKS = 64  # runs of rows with equally many edges, dealt to the threads
+
+
+class Neighbours(nn.Module):
+    """Scaled sums over neighbours: ``y[r] = left[r] * sum_c S[r, c] * right[c] * x[c]``.
+
+    The edges are buffers that move with the module but are not saved: they come from the data.
+
+    Args:
+        owner: (n,) row of S of each edge, in [0, num_owners); a repeated edge counts twice.
+        other: (n,) column of S of each edge, in [0, num_others).
+        num_owners: R.
+        num_others: C.
+        left: (R,) scale of the result, or None for 1.
+        right: (C,) scale of the table, or None for 1.
+    """
+
+    offsets: Tensor
+    index: Tensor
+    left: Tensor
+    right: Tensor
+    bounds: Tensor
+
+    def __init__(
+        self,
+        owner: Tensor,
+        other: Tensor,
+        num_owners: int,
+        num_others: int,
+        left: Tensor | None = None,
+        right: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        order = torch.argsort(owner.long() * num_others + other.long())
+        count = torch.bincount(owner.long(), minlength=num_owners)
+        offsets = torch.zeros(num_owners + 1, dtype=torch.int64, device=owner.device)
+        offsets[1:] = count.cumsum(0)
+        # Rows cost their edges and, about as much as two edges, the writing of their result.
+        cost = offsets + 2 * torch.arange(num_owners + 1, device=owner.device)
+        marks = torch.linspace(0, float(cost[-1]), CHUNKS + 1, device=owner.device)
+        bounds = torch.searchsorted(cost, marks.long()).clamp_max(num_owners)
+        bounds[0], bounds[-1] = 0, num_owners
+        ones = torch.ones(max(num_owners, num_others), device=owner.device)
+        self.num_others = num_others
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("index", other[order].int(), persistent=False)
+        self.register_buffer("bounds", bounds, persistent=False)
+        scale_left = ones[:num_owners] if left is None else left
+        scale_right = ones[:num_others] if right is None else right
+        self.register_buffer("left", scale_left.contiguous(), persistent=False)
+        self.register_buffer("right", scale_right.contiguous(), persistent=False)
+        self._csr: Tensor | None = None
+
+    def sum(self, x: Tensor, base: Tensor | None = None, weight: float = 0.0) -> Tensor:
+        """(C, D) -> (R, D): the scaled sums, plus ``weight * base`` when a base (R, D) is given.
+
+        Not differentiable by itself; `smooth` is.
+        """
+        x = x.detach()
+        base = None if base is None else base.detach()
+        if x.device.type == "cpu":
+            out = np.empty((len(self.left), x.shape[1]), dtype=x.numpy().dtype)
+            held = out if base is None else base.contiguous().numpy()
+            kernel: Any = _sum
+            kernel(
+                self.offsets.numpy(), self.index.numpy(), self.bounds.numpy(),
+                self.left.to(x.dtype).numpy(), self.right.to(x.dtype).numpy(),
+                x.contiguous().numpy(), held, weight if base is not None else 0.0,
+                base is not None, out,
+            )  # fmt: skip
+            return torch.from_numpy(out)
+        y = self._matrix(x) @ (x * self.right.to(x.dtype)[:, None])
+        y = y * self.left.to(x.dtype)[:, None]
+        return y if base is None else y.add_(base, alpha=weight)
+
+    def _matrix(self, x: Tensor) -> Tensor:
+        """Return S for PyTorch's product, made at the first use on this device."""
+        if self._csr is None or self._csr.device != x.device or self._csr.dtype != x.dtype:
+            with warnings.catch_warnings():  # "CSR support is in beta state", said once a process
+                warnings.simplefilter("ignore", UserWarning)
+                self._csr = torch.sparse_csr_tensor(
+                    self.offsets,
+                    self.index.long(),
+                    torch.ones(len(self.index), dtype=x.dtype, device=x.device),
+                    (len(self.left), self.num_others),
+                )
+        return self._csr
+
+
+def adjacency(user: Tensor, item: Tensor, num_users: int, num_items: int) -> Neighbours:
+    """Return the symmetric ``D^-1/2 A D^-1/2`` over nodes [items; users], duplicates merged.
+
+    A node without edges has scale 0, so that it neither gives nor gets anything.
+    """
+    user, item = unique_pairs(user, item, num_items)
+    owner = torch.cat([item, user + num_items])
+    other = torch.cat([user + num_items, item])
+    num_nodes = num_items + num_users
+    scale = inverse_root(torch.bincount(owner, minlength=num_nodes))
+    return Neighbours(owner, other, num_nodes, num_nodes, scale, scale)
+
+
+def unique_pairs(user: Tensor, item: Tensor, num_items: int) -> tuple[Tensor, Tensor]:
+    """(n,), (n,) -> the distinct pairs, sorted by user: int64."""
+    keys = torch.unique(user.long() * num_items + item.long())
+    return keys // num_items, keys % num_items
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    """(V,) -> degree^-1/2 in float32, 0 where the degree is 0."""
+    return torch.where(degree > 0, degree.clamp_min(1).float().rsqrt(), 0.0)
+
+
+def smooth(x: Tensor, graph: Neighbours, weights: Sequence[float]) -> Tensor:
+    """Return ``sum_l weights[l] A^l x`` for a symmetric graph: (V, D) -> (V, D), differentiable.
+
+    A polynomial of a symmetric matrix is its own transpose, so the gradient is the same polynomial
+    of the incoming gradient and nothing is kept between forward and backward.
+    """
+    return _Smooth.apply(x, graph, tuple(weights))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _polynomial(x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
+    """Horner's rule: w0 x + A (w1 x + A (w2 x + ...)), one product a layer."""
+    y = x * weights[-1]
+    for weight in reversed(weights[:-1]):
+        y = graph.sum(y, base=x, weight=weight)
+    return y
+
+
+class _Smooth(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
+        ctx.graph, ctx.weights = graph, weights
+        return _polynomial(x, graph, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return smooth(grads[0], ctx.graph, ctx.weights), None, None
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _sum(offsets, index, bounds, left, right, x, base, weight, with_base, out):  # type: ignore[no-untyped-def]
+    D = x.shape[1]
+    w = x.dtype.type(weight)
+    for chunk in numba.prange(len(bounds) - 1):
+        for r in range(bounds[chunk], bounds[chunk + 1]):
+            row = out[r]
+            for d in range(D):
+                row[d] = 0
+            for j in range(offsets[r], offsets[r + 1]):
+                c = index[j]
+                scale = right[c]
+                there = x[c]
+                for d in range(D):
+                    row[d] += scale * there[d]
+            scale = left[r]
+            if with_base:
+                own = base[r]
+                for d in range(D):
+                    row[d] = scale * row[d] + w * own[d]
+            else:
+                for d in range(D):
+                    row[d] *= scale
