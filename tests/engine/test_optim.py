@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from hardneg.datasets.errors import UsageError
-from hardneg.engine.optim import Adagrad, Adam, AdamW, merge
+from hardneg.engine.optim import Adagrad, Adam, AdamW
 from hardneg.engine.optim_kernels import stable_order
+from hardneg.engine.row_optimizer import merge
 from hardneg.engine.schedule import Constant, Cosine, Linear, Steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
