@@ -147,6 +147,30 @@ def _polynomial(x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Ten
     return y
 
 
+@torch.no_grad()
+def unsmooth(
+    wanted: Tensor, graph: Neighbours, weights: Sequence[float], iterations: int = 2
+) -> Tensor:
+    """Return x whose `smooth` is as near to `wanted` (V, D) as a few steps bring it.
+
+    Conjugate gradients on each column by itself: the polynomial is symmetric and, for the weights
+    of a layer mean, has no negative eigenvalue. Stopping early keeps x small along directions that
+    the graph all but removes.
+    """
+    x = torch.zeros_like(wanted)
+    residual = wanted.clone()
+    direction = residual
+    square = residual.square().sum(0)  # (D,)
+    for _ in range(iterations):
+        image = _polynomial(direction, graph, tuple(weights))
+        step = square / (direction * image).sum(0).clamp_min(1e-30)
+        x += step * direction
+        residual -= step * image
+        before, square = square, residual.square().sum(0)
+        direction = residual + direction * (square / before.clamp_min(1e-30))
+    return x
+
+
 class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:

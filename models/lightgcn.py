@@ -1,0 +1,137 @@
+"""Light graph convolution over users and items; with no layer it is matrix factorisation.
+
+M predictions · K negatives · G groups · I items · U users · V = I + U nodes, items first · D width.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from optuna.distributions import FloatDistribution, IntDistribution
+from torch import Tensor, nn
+
+from ..datasets.batch import Batch, Query, UserQuery
+from ..datasets.errors import UsageError
+from ..datasets.interactions import Interactions
+from .base import Model, Similarity, rows
+from .propagation import Neighbours, adjacency, smooth, unique_pairs, unsmooth
+from .similarity import Dot
+from .spectral import SPREAD, spectral_embeddings
+from .start import given_vectors
+
+
+class LightGCN(Model):
+    r"""Average a table over its neighbourhoods of 0 to L hops.
+
+    .. math:: E = \frac{1}{L+1} \sum_{l=0}^{L} A^l E_0, \qquad
+              A = D^{-1/2} \begin{pmatrix} 0 & R^\top \\ R & 0 \end{pmatrix} D^{-1/2}
+
+    Args:
+        data: the training log; repeated pairs count once, weights do not enter the graph.
+        dim: D.
+        layers: L; 0 ranks with the table itself, whose gradient is then row-sparse.
+        start: "random", "spectral", or vectors (a file or a tensor) with one row for each item, or
+            for each item and then for each user. With layers the table is solved for, so that the
+            *propagated* nodes are the vectors asked for: a spectral start is low-pass already and
+            filtering it twice costs quality. Users without given vectors start as the fold-in of
+            their items.
+        similarity: how q is compared with the table; `Dot` unless given.
+        l2: weight of half the squared length of the rows of E_0 that a batch touches: its users,
+            its positives, and the mean over its negatives.
+        seed: of the spectral start's random subspace.
+    Shapes: UserQuery (M,) -> (M, D); nodes (V, D).
+    Cost: L sparse products forward and L backward, each O(n D) for n pairs.
+    Source: He et al. 2020, LightGCN; arXiv:2002.02126. N(0, 0.1) as in the authors' code.
+    """
+
+    task: ClassVar[Literal["interactions", "sequences", "triples"]] = "interactions"
+    degree: Tensor
+
+    def __init__(
+        self,
+        data: Interactions,
+        *,
+        dim: Annotated[int, IntDistribution(8, 1024, log=True)] = 64,
+        layers: Annotated[int, IntDistribution(0, 4)] = 3,
+        start: str | Tensor = "random",
+        similarity: Similarity | None = None,
+        l2: Annotated[float, FloatDistribution(1e-8, 1e-2, log=True)] = 1e-4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(dim, layers, l2)
+        self.num_items, self.num_users = data.num_items, data.num_users
+        self.num_candidates = data.num_items
+        self.layers, self.l2 = layers, l2
+        self.weights = (1 / (layers + 1),) * (layers + 1)
+        self.similarity = Dot() if similarity is None else similarity
+        user, item = unique_pairs(data.user, data.item, data.num_items)
+        degree = torch.bincount(item, minlength=data.num_items)
+        self.register_buffer("degree", degree, persistent=False)
+        self.graph: Neighbours | None = None
+        if layers:
+            self.graph = adjacency(user, item, data.num_users, data.num_items)
+        if isinstance(start, str) and start == "random":
+            table = SPREAD * torch.randn(self.num_items + self.num_users, dim)
+            self.ego = nn.Parameter(table.to(user.device))
+            return
+        wanted = self._wanted(start, user, item, dim, seed)
+        if self.graph is not None:
+            wanted = unsmooth(wanted, self.graph, self.weights)
+        self.ego = nn.Parameter(wanted)
+
+    def _wanted(
+        self, start: str | Tensor, user: Tensor, item: Tensor, dim: int, seed: int
+    ) -> Tensor:
+        """Return the nodes to start from: (V, D)."""
+        sizes = (self.num_users, self.num_items)
+        if isinstance(start, str) and start == "spectral":
+            users, items = spectral_embeddings(user, item, *sizes, dim, seed=seed)
+            return torch.cat([items, users])
+        table = given_vectors(start, (self.num_items, sum(sizes)), dim, "LightGCN")
+        table = table.to(user.device)
+        if len(table) == sum(sizes):
+            return table
+        hop = Neighbours(user, item, *sizes, right=1 / self.degree.clamp_min(1))
+        users = hop.sum(table)
+        scale = table.square().mean() / users.square().mean().clamp_min(1e-30)
+        return torch.cat([table, users * scale.sqrt()])
+
+    def nodes(self) -> Tensor:
+        """(V, D): the propagated table, or without layers the leaf itself."""
+        return self.ego if self.graph is None else smooth(self.ego, self.graph, self.weights)
+
+    def encode(self, query: Query, nodes: Tensor) -> Tensor:
+        """UserQuery (M,) -> (M, D)."""
+        assert isinstance(query, UserQuery)
+        return rows(nodes, query.user + self.num_items)
+
+    def penalty(self, batch: Batch, ids: Tensor) -> Tensor | float:
+        """Return l2 / 2 times the mean over the batch of |u|^2 + |p|^2 + mean |n|^2, in E_0."""
+        if not self.l2:
+            return 0.0
+        assert isinstance(batch.query, UserQuery)
+        touched = (batch.query.user + self.num_items, batch.positive, ids.flatten())
+        squares = rows(self.ego, torch.cat(touched)).square().sum(1)
+        parts = squares.split([len(ids) for ids in touched])
+        return 0.5 * self.l2 * torch.stack([part.mean() for part in parts]).sum()
+
+    def fold_in(self, history: Tensor, nodes: Tensor) -> Tensor:
+        r"""(H,) items of a user not seen in training -> (1, D).
+
+        Without layers :math:`\sum_i q_i / d_i`, which for a spectral table is exactly the user's
+        vector up to its length; with layers one hop of the graph,
+        :math:`H^{-1/2} \sum_i d_i^{-1/2} q_i`. d are the item degrees in training.
+        """
+        if len(history) == 0:
+            raise UsageError("the history is empty; give at least one item to recommend from")
+        degree = self.degree[history].clamp_min(1).to(nodes.dtype)
+        power, length = (1.0, 1.0) if self.graph is None else (0.5, len(history) ** -0.5)
+        return length * (nodes[history] / degree[:, None] ** power).sum(0, keepdim=True)
+
+
+def _check(dim: int, layers: int, l2: float) -> None:
+    for name, value, low in (("dim", dim, 1), ("layers", layers, 0), ("l2", l2, 0)):
+        if not value >= low:
+            raise UsageError(f"LightGCN: {name}={value!r} is too small; give {low} or more")
