@@ -7,7 +7,7 @@ A proposal says who may be a negative, refiners which of them count and how much
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -131,7 +131,7 @@ class Pipeline(NegativeSampler):
         super().__init__()
         flat: list[NegativeSampler] = []
         for stage in stages:
-            flat.extend(stage.stages if isinstance(stage, Pipeline) else [stage])  # type: ignore[arg-type]
+            flat.extend(stage if isinstance(stage, Pipeline) else [stage])
         for stage in flat[1:]:
             if isinstance(stage, Proposal):
                 raise UsageError(
@@ -144,26 +144,29 @@ class Pipeline(NegativeSampler):
             source = stage if hasattr(stage, "num") else source
         self.stages = nn.ModuleList(flat)
 
+    def __iter__(self) -> Iterator[NegativeSampler]:
+        return iter(self.stages)  # type: ignore[arg-type]
+
     def propose(self, ask: Ask) -> Negatives:
         """Ask the first stage."""
-        return self.stages[0].propose(ask)  # type: ignore[operator,no-any-return]
+        return next(iter(self)).propose(ask)
 
     def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
         """Pass through every stage in order."""
-        for stage in self.stages:
-            negatives, scores = stage.refine(negatives, scores)  # type: ignore[operator]
+        for stage in self:
+            negatives, scores = stage.refine(negatives, scores)
         return negatives, scores
 
     def due(self, step: int) -> bool:
         """Say whether any stage wants a refresh."""
-        return any(stage.due(step) for stage in self.stages)  # type: ignore[operator]
+        return any(stage.due(step) for stage in self)
 
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
         """Refresh every stage."""
-        for stage in self.stages:
-            stage.refresh(table, generator)  # type: ignore[operator]
+        for stage in self:
+            stage.refresh(table, generator)
 
     def prepare(self, counts: Tensor) -> None:
         """Prepare every stage."""
-        for stage in self.stages:
-            stage.prepare(counts)  # type: ignore[operator]
+        for stage in self:
+            stage.prepare(counts)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..datasets.batch import ungroup
 from ..datasets.errors import UsageError
 from .base import Negatives, NegativeSampler, Refiner
+from .in_batch import InBatch
 from .pools import check_num
 
 
@@ -36,6 +37,7 @@ class TopK(Refiner):
         super().__init__()
         self.num = check_num(num, "TopK")
         self.source = "the proposal"
+        self.checked = False
 
     def follow(self, source: NegativeSampler) -> None:
         """Check k against what comes before."""
@@ -43,6 +45,7 @@ class TopK(Refiner):
         pool = getattr(source, "num", None)
         if pool is not None:
             self._check(pool)
+        self.checked = pool is not None or isinstance(source, InBatch)
 
     def _check(self, pool: int) -> None:
         if self.num > pool:
@@ -59,7 +62,7 @@ class TopK(Refiner):
     def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
         """Gather the best k of each row."""
         M, K = scores.shape
-        if self.source != "InBatch":
+        if not self.checked:
             self._check(K)
         best = self._choose(scores.detach(), negatives.valid)
         chosen = Negatives(
