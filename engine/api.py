@@ -1,0 +1,102 @@
+"""From Python: train a recipe, resume a run, open one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+
+from ..datasets.atomic import write_text
+from ..datasets.dataset import Dataset
+from ..datasets.errors import UsageError
+from ..datasets.load import load_dataset
+from .job import Job
+from .progress import Reporter
+from .recipe import Recipe, read, resolve
+from .run import Run
+from .trainer import Trainer
+
+READING = ("format", "columns", "split", "min_user", "min_item", "min_rating", "duplicates")
+
+
+def train(
+    model: str | Path,
+    dataset: str | Path | pd.DataFrame | pl.DataFrame | Dataset | None = None,
+    *,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train and return the finished run.
+
+    Args:
+        model: an expression such as ``"LightGCN(dim=64)"``, or the path of a recipe (.toml).
+        dataset: a built-in name, a path, a pandas or polars frame, or a loaded `Dataset`.
+        out: the run folder; by default ``runs/<model>-<dataset>`` with the next free number.
+        quiet: print nothing.
+        settings: any field of `Recipe`; arguments of a component go by ``**{"model.dim": 128}``.
+
+    Raises:
+        UsageError: a setting is wrong. DataError: the data are. ResourceError: the loss diverged or
+            the disk is full.
+    """
+    recipe_file = Path(model) if str(model).endswith(".toml") else None
+    fields: dict[str, Any] = read(recipe_file) if recipe_file else {"model": str(model)}
+    given = None
+    if isinstance(dataset, (str, Path)):
+        fields["dataset"] = str(dataset)
+    elif dataset is not None:
+        given = dataset
+        fields["dataset"] = dataset.name if isinstance(dataset, Dataset) else "frame"
+    recipe = resolve(fields, settings)
+    loaded = given if isinstance(given, Dataset) else load(recipe, given)
+    folder = new_folder(out, recipe)
+    job = Job(recipe, loaded)  # everything is checked before anything is written
+    loaded.save(folder)
+    write_text(folder / "recipe.toml", recipe.to_toml())
+    Trainer(job, folder, Reporter(quiet=quiet)).run()
+    return Run(folder)
+
+
+def resume(folder: str | Path, *, quiet: bool = False, **settings: Any) -> Run:
+    """Go on where a run stopped, exactly; `epochs`, `patience` and `max_minutes` may be changed."""
+    run = Run(folder)
+    for name in settings:
+        if name not in ("epochs", "patience", "max_minutes"):
+            raise UsageError(f"{name!r} cannot change in a resumed run; start a new one with train")
+    recipe = resolve(run.recipe.model_dump(exclude_none=True), settings)
+    trainer = Trainer(Job(recipe, run.dataset), run.folder, Reporter(quiet=quiet))
+    trainer.restore()
+    if settings:
+        write_text(run.folder / "recipe.toml", recipe.to_toml())
+    trainer.run()
+    return Run(folder)
+
+
+def load(recipe: Recipe, frame: Any = None) -> Dataset:
+    """Load what a recipe says it trains on."""
+    options = {name: getattr(recipe, name) for name in READING}
+    options = {name: value for name, value in options.items() if value not in (None, {}, 0)}
+    return load_dataset(recipe.dataset if frame is None else frame, **options)
+
+
+def new_folder(out: str | Path | None, recipe: Recipe) -> Path:
+    """Choose the run folder; one that already holds something is refused."""
+    if out is not None:
+        folder = Path(out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"{folder} exists already; choose another --out, or `hardneg resume {folder}`"
+            )
+        return folder
+    stem = f"{recipe.model.partition('(')[0].rpartition('.')[2]}-{Path(recipe.dataset).stem}"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lower()
+    root = Path("runs")
+    taken = [0]
+    for path in root.glob(f"{stem}-*"):
+        number = path.name[len(stem) + 1 :]
+        taken.append(int(number) if number.isdigit() else 0)
+    return root / f"{stem}-{max(taken) + 1}"

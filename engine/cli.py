@@ -1,0 +1,341 @@
+"""The command line. Exit codes: 0 done, 2 usage, 3 data, 4 resource, 130 stopped by the user.
+
+Heavy imports stand inside the commands, so that ``hardneg --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..datasets.errors import HardnegError, UsageError, closest
+
+app = typer.Typer(
+    name="hardneg",
+    help="Train recommenders and knowledge-graph embeddings with well-chosen negatives.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Look at and fetch data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+K = Annotated[int, typer.Option("-k", help="How many answers.")]
+
+
+def emit(value: Any) -> None:
+    """Print JSON to standard output."""
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def show_metrics(metrics: dict[str, Any], title: str, as_json: bool) -> None:
+    """Print a table of figures."""
+    if as_json:
+        emit(metrics)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        if name not in ("split", "epoch", "step"):
+            text = f"{value:.4f}" if isinstance(value, float) else str(value)
+            table.add_row(name, text)
+    Console().print(table)
+
+
+@app.command()
+def train(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL DATASET | RECIPE.toml [KEY=VALUE ...]",
+            help="A model and a data set, or a recipe; then settings such as model.dim=128.",
+        ),
+    ],
+    negatives: Annotated[str, typer.Option(help='e.g. "Uniform(256) | TopK(32)"')] = "",
+    loss: Annotated[str, typer.Option(help="e.g. SampledSoftmax")] = "",
+    optimizer: Annotated[str, typer.Option(help='e.g. "Adam(lr=0.003)"')] = "",
+    epochs: Annotated[str, typer.Option(help="Passes over the training data.")] = "",
+    seed: Annotated[str, typer.Option(help="Seed of every draw.")] = "",
+    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model and write a run folder."""
+    from .api import train as run_training
+    from .recipe import parse_overrides
+
+    model, dataset, settings = _targets(words)
+    fixed = {"negatives": negatives, "loss": loss, "optimizer": optimizer}
+    settings |= {k: v for k, v in fixed.items() if v}
+    for name, text in (("epochs", epochs), ("seed", seed)):
+        if text:
+            settings |= parse_overrides([f"{name}={text}"])
+    _leave_cores()
+    run = run_training(model, dataset, out=out, quiet=quiet, **settings)
+    _finished(run, as_json)
+
+
+def _targets(words: list[str]) -> tuple[str, str | None, dict[str, Any]]:
+    """Split the words of `train` into model or recipe, data set and settings."""
+    from .recipe import parse_overrides
+
+    plain = [word for word in words if "=" not in word.split("(")[0]]
+    settings = parse_overrides([word for word in words if word not in plain])
+    if not plain:
+        raise UsageError("say what to train: MODEL DATASET, or RECIPE.toml")
+    if len(plain) > 2:
+        raise UsageError(f"{plain[2]!r} is one word too many; settings are written key=value")
+    dataset = plain[1] if len(plain) == 2 else None
+    if dataset is None and not plain[0].endswith(".toml") and "dataset" not in settings:
+        raise UsageError(f"say what {plain[0]} shall train on, e.g. {plain[0]} ml-100k")
+    return plain[0], dataset, settings
+
+
+def _finished(run: Any, as_json: bool) -> None:
+    if as_json:
+        emit({"run": str(run.folder), **run.metrics})
+        return
+    show_metrics(run.metrics, f"test of {run.folder}", as_json=False)
+    verb = "predict" if run.dataset.kind == "triples" else "recommend"
+    print(f"run folder: {run.folder}   next: hardneg {verb} {run.folder} --help")
+
+
+def _leave_cores() -> None:
+    """Ask glibc to keep big freed blocks: fresh ones cost a page fault for each 4 KiB."""
+    from .doctor import keep_big_blocks
+
+    keep_big_blocks()
+
+
+@app.command()
+def resume(
+    folder: RunFolder,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="e.g. epochs=100")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on where a run stopped, exactly."""
+    from .api import resume as go_on
+    from .recipe import parse_overrides
+
+    _leave_cores()
+    run = go_on(folder, quiet=quiet, **parse_overrides(words or []))
+    _finished(run, as_json)
+
+
+@app.command()
+def evaluate(
+    folder: RunFolder,
+    split: Annotated[str, typer.Option(help="valid or test")] = "test",
+    metrics: Annotated[str, typer.Option(help='e.g. "Recall@20,NDCG@20"')] = "",
+    as_json: Json = False,
+) -> None:
+    """Rank a held-out split in full with the stored weights."""
+    from .run import Run
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    found = Run(folder).evaluate(split, names)
+    show_metrics(found, f"{split} of {folder}", as_json)
+
+
+@app.command()
+def recommend(
+    folder: RunFolder,
+    user: Annotated[str | None, typer.Option(help="A user of the log.")] = None,
+    history: Annotated[str | None, typer.Option(help='Items, oldest first: "50,172,1"')] = None,
+    k: K = 10,
+    exclude: Annotated[str, typer.Option(help="Items to leave out, by comma.")] = "",
+    allow_seen: Annotated[bool, typer.Option("--allow-seen", help="Keep items seen.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recommend items to a user, or to somebody with a history the model has not seen."""
+    from .run import Run
+
+    hits = Run(folder).recommend(
+        user,
+        history=None if history is None else _items(history),
+        k=k,
+        exclude_seen=not allow_seen,
+        exclude=_items(exclude),
+    )
+    _show_hits(hits, as_json)
+
+
+@app.command()
+def predict(
+    folder: RunFolder,
+    relation: Annotated[str, typer.Option(help="The relation.")],
+    head: Annotated[str | None, typer.Option(help="The known head.")] = None,
+    tail: Annotated[str | None, typer.Option(help="The known tail.")] = None,
+    k: K = 10,
+    allow_known: Annotated[bool, typer.Option("--allow-known", help="Keep known facts.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Predict the missing end of a fact: (head, relation, ?) or (?, relation, tail)."""
+    from .run import Run
+
+    hits = Run(folder).predict(
+        head=head, relation=relation, tail=tail, k=k, exclude_known=not allow_known
+    )
+    _show_hits(hits, as_json)
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _show_hits(hits: list[Any], as_json: bool) -> None:
+    if as_json:
+        emit([hit._asdict() for hit in hits])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("rank", "id", "name", "score"):
+        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+    for rank, hit in enumerate(hits, 1):
+        name = hit.label if hit.label != hit.id else ""
+        table.add_row(str(rank), hit.id, name, f"{hit.score:.4f}")
+    Console(markup=False).print(table)
+
+
+@app.command()
+def ls(
+    root: Annotated[Path, typer.Argument(help="Where runs are.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the run folders below a folder with their figures."""
+    from .listing import list_runs, show_runs
+
+    rows = list_runs(root)
+    if as_json:
+        emit(rows)
+    else:
+        show_runs(rows, root)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show versions, devices, threads and data folders, and what is wrong with them."""
+    from .doctor import examine
+
+    figures = examine()
+    show_metrics(figures, "hardneg doctor", as_json)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
+    trials: Annotated[int, typer.Option(help="How many trials the study shall hold in all.")] = 20,
+    search: Annotated[
+        str, typer.Option(help='What to search, e.g. "negatives.Uniform.num,optimizer.lr"')
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="The study folder.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search negative ratio, hardness and learning rate; stop and start again at will."""
+    from ..tuning.study import show_study
+    from ..tuning.study import tune as run_study
+    from .recipe import parse_overrides, read
+
+    fields = read(recipe) | parse_overrides(words or [])
+    _leave_cores()
+    study = run_study(fields, trials=trials, search=_items(search), out=out, quiet=quiet)
+    show_study(study, as_json)
+
+
+@data.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the built-in data sets and where each one is."""
+    from ..datasets.builtin import listing
+
+    rows = listing()
+    if as_json:
+        emit(rows)
+    else:
+        from .listing import show_table
+
+        show_table(rows)
+
+
+@data.command("fetch")
+def data_fetch(name: str) -> None:
+    """Fetch a built-in data set into the cache."""
+    from ..datasets.builtin import fetch
+
+    print(fetch(name))
+
+
+@data.command("describe")
+def data_describe(
+    source: Annotated[str, typer.Argument(metavar="PATH|NAME")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count, measure and warn: density, deciles, duplicates, leakage."""
+    from ..datasets.describe import describe, render
+    from ..datasets.load import load_dataset
+    from .api import READING
+    from .recipe import parse_overrides
+
+    options = parse_overrides(words or [])
+    for name in options:
+        if name not in READING:
+            raise UsageError(f"unknown setting {name!r}; {closest(name, READING)}")
+    found = describe(load_dataset(source, **options))
+    if as_json:
+        emit(found)
+    else:
+        print(render(found))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; turn what goes wrong into one sentence and an exit code."""
+    from .interrupt import Interrupted
+
+    try:
+        app(arguments, standalone_mode=False)
+        code = 0
+    except HardnegError as error:
+        code = _complain(str(error), error.exit_code)
+    except typer.Exit as error:
+        code = error.exit_code
+    except typer.TyperException as error:
+        code = _complain(" ".join(error.format_message().split()), 2)
+    except Interrupted as stop:
+        code = _complain(f"stopped; everything is saved: hardneg {stop}", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("stopped", 130)
+    except MemoryError:
+        code = _complain("out of memory; lower batch_size or model.dim", 4)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "; free some space" if full else ""
+        code = _complain(f"{error.filename or 'file'}: {error.strerror}{remedy}", 4 if full else 3)
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"hardneg: {message}", file=sys.stderr)
+    return code

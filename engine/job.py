@@ -1,0 +1,139 @@
+"""A recipe made real: data on the device, model, sampler, loss, optimizer, evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..datasets.dataset import Dataset
+from ..datasets.errors import UsageError
+from ..datasets.positives import Positives
+from ..models.base import Model
+from ..samplers.base import NegativeSampler, Pipeline
+from . import components
+from .evaluator import Evaluator
+from .losses.base import Loss, TableLoss
+from .recipe import Recipe
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device asked for; ``auto`` is CUDA when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device = {name!r} cannot be used ({reason}); try device=cpu") from None
+    return device
+
+
+def build_model(recipe: Recipe, data: Any) -> Model:
+    """Construct the model on its training data."""
+    [spec] = recipe.expression("model")
+    return components.build(spec, "model", "model", data)  # type: ignore[no-any-return]
+
+
+def build_sampler(recipe: Recipe) -> NegativeSampler:
+    """Construct the proposal and its refiners."""
+    stages = [
+        components.build(spec, "negatives", "negatives") for spec in recipe.expression("negatives")
+    ]
+    try:
+        return stages[0] if len(stages) == 1 else Pipeline(*stages)
+    except ValueError as error:
+        raise UsageError(f"negatives = {recipe.negatives!r}: {error}") from None
+
+
+def check_fits(recipe: Recipe, model: Model, dataset: Dataset) -> None:
+    """Refuse data of another kind than the model's."""
+    wanted = "triples" if model.task == "triples" else "interactions"
+    if dataset.kind != wanted:
+        raise UsageError(
+            f"model = {recipe.model!r} trains on {wanted}, but {recipe.dataset!r} holds "
+            f"{dataset.kind}; choose another model or data set"
+        )
+
+
+def history_and_known(dataset: Dataset, split: str) -> tuple[Any, Positives]:
+    """Return what a query of the split may know, and the positives its ranking leaves out.
+
+    Interactions: everything before the split. Triples: training facts, and all facts filtered.
+    """
+    train, valid, test = dataset.train, dataset.valid, dataset.test
+    if dataset.kind == "triples":
+        return train, train.concat(valid).concat(test).known()  # type: ignore[arg-type]
+    history = train.concat(valid) if split == "test" else train  # type: ignore[arg-type]
+    return history, history.known()
+
+
+def subset(held_out: Any, limit: int, seed: int) -> Any:
+    """Keep about `limit` questions of a split, the same ones each time; 0 keeps all."""
+    if not limit:
+        return held_out
+    generator = torch.Generator().manual_seed(seed)
+    if hasattr(held_out, "head"):
+        order = torch.randperm(len(held_out), generator=generator)[: -(-limit // 2)]
+        return held_out.take(order.sort().values.to(held_out.head.device))
+    users = torch.unique(held_out.user.long())
+    chosen = users[torch.randperm(len(users), generator=generator)[:limit].to(users.device)]
+    mask = torch.zeros(held_out.num_users, dtype=torch.bool, device=users.device)
+    mask[chosen] = True
+    return held_out.take(mask[held_out.user.long()])
+
+
+class Job:
+    """Everything a run needs, built and checked before anything is written.
+
+    Attributes:
+        view: the training examples. known: their positives, for masks.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        self.recipe, self.dataset = recipe, dataset
+        self.device = choose_device(recipe.device)
+        if recipe.precision == "bf16" and self.device.type != "cuda":
+            raise UsageError("precision = 'bf16' needs a CUDA device; use precision=fp32")
+        self.half = self.device.type == "cuda" and recipe.precision != "fp32"
+        torch.manual_seed(recipe.seed)
+        [spec] = recipe.expression("model")
+        check_fits(recipe, components.find(spec, "model", "model"), dataset)  # type: ignore[arg-type]
+        self.train = dataset.train.to(self.device)
+        self.model = build_model(recipe, self.train).to(self.device)
+        self.view = self.model.view(self.train)
+        self.known = self.train.known()
+        self.loss = self._build_loss()
+        self.sampler = build_sampler(recipe).to(self.device)
+        self.sampler.prepare(self.train.counts())
+        self.evaluator = Evaluator(recipe.metrics)
+        [schedule] = recipe.expression("schedule")
+        self.schedule = components.build(schedule, "schedule", "schedule")
+        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        self.trains = any(p.requires_grad for p in self.model.parameters())
+        if not self.trains:
+            return
+        if len(self.view) == 0:
+            raise UsageError(f"{recipe.dataset!r} leaves no training example for {spec.name}")
+        [spec] = recipe.expression("optimizer")
+        self.optimizer = components.build(spec, "optimizer", "optimizer").build(
+            self.model.parameters()
+        )
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def _build_loss(self) -> Loss | TableLoss:
+        [spec] = self.recipe.expression("loss")
+        loss: nn.Module = components.build(spec, "loss", "loss").to(self.device)
+        if hasattr(loss, "prepare"):
+            loss.prepare(self.model.num_candidates)
+        return loss  # type: ignore[return-value]
+
+    def evaluate(self, split: str, limit: int = 0) -> dict[str, float]:
+        """Rank the held-out part `split` ("valid" or "test") in full."""
+        history, known = history_and_known(self.dataset, split)
+        held_out = subset(getattr(self.dataset, split), limit, self.recipe.seed)
+        view = self.model.view(history.to(self.device))
+        return self.evaluator.run(self.model, view, held_out.to(self.device), known.to(self.device))

@@ -1,0 +1,336 @@
+"""The one training loop: steps, validation, early stopping, exact resume."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..datasets.atomic import write_text
+from ..datasets.errors import ResourceError
+from ..samplers.batches import epoch_batches
+from . import checkpoint
+from .interrupt import Interrupted
+from .job import Job
+from .metrics import higher_is_better
+from .progress import Reporter, compact
+from .step import batch_loss
+
+SAVE_SECONDS = 120.0  # a kill loses at most this much work
+
+
+class Trainer:
+    """Runs a job in its folder.
+
+    The order of an epoch depends on (seed, epoch) alone and all other draws on saved generator
+    states, so that a run resumed at any step makes the same steps as one never interrupted.
+    """
+
+    def __init__(self, job: Job, folder: Path, reporter: Reporter) -> None:
+        self.job, self.folder, self.reporter = job, folder, reporter
+        self.epoch, self.done, self.step = 0, 0, 0  # whole epochs, batches of this one, all steps
+        self.seconds = 0.0  # spent before this start
+        self.best: float | None = None
+        self.best_epoch = -1
+        self.stale = 0
+        self.average: dict[str, Tensor] = {}
+        self._stop = False
+        self._reset_sums()
+        if job.recipe.average:
+            self.average = {n: p.detach().clone() for n, p in job.model.named_parameters()}
+
+    def _reset_sums(self) -> None:
+        device = self.job.device
+        self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
+        self.loss_steps = 0
+        self.bad_step = torch.full((), -1, device=device, dtype=torch.int64)
+
+    # ---- the loop -------------------------------------------------------------------------------
+
+    def run(self, *, test: bool = True) -> dict[str, float]:
+        """Train to the end; then, unless `test` is False, read the test split once."""
+        self._started = time.perf_counter()
+        self._saved = self._started
+        with self._signals(), self.reporter:
+            if self.step == 0 and self.epoch == 0 and self.best is None:
+                self._judge(rate="")
+                self.save()
+            while self.job.trains and not self._finished():
+                self._epoch()
+        self.save()
+        return self._test() if test else {}
+
+    def _finished(self) -> bool:
+        recipe = self.job.recipe
+        if recipe.max_minutes is not None and self.elapsed() > 60 * recipe.max_minutes:
+            self.reporter.say(f"stopped after {recipe.max_minutes:g} minutes, as asked")
+            return True
+        if recipe.patience and self.stale >= recipe.patience:
+            self.reporter.say(
+                f"stopped: {recipe.metric} has not risen above {self.best:.4f} of epoch "
+                f"{self.best_epoch} in {self.stale} evaluations"
+            )
+            return True
+        return self.epoch >= recipe.epochs
+
+    def elapsed(self) -> float:
+        """Return wall seconds of training and validation, earlier starts included."""
+        return self.seconds + time.perf_counter() - self._started
+
+    def _epoch(self) -> None:
+        job = self.job
+        order = torch.Generator().manual_seed(_mix(job.recipe.seed, self.epoch))
+        batches = list(epoch_batches(job.view, job.recipe.batch_size, order))
+        self.total_steps = max(1, job.recipe.epochs * len(batches))
+        self.reporter.epoch(self.epoch + 1, job.recipe.epochs, len(batches), self.done)
+        began, rows, scored = time.perf_counter(), 0, 0
+        job.model.train()
+        for index in batches[self.done :]:
+            more_rows, more_scored = self._step(index.to(job.device))
+            rows, scored = rows + more_rows, scored + more_scored
+            self.done += 1
+            self._between_steps(began, rows, scored)
+        seconds = max(1e-9, time.perf_counter() - began)
+        self.epoch, self.done = self.epoch + 1, 0
+        rate = f"{compact(rows / seconds)} rows/s  {compact(scored / seconds)} negatives/s"
+        last = self.epoch >= job.recipe.epochs
+        if last or self.epoch % job.recipe.evaluate_every == 0:
+            self._judge(rate, rows / seconds, scored / seconds)
+            self.save()
+
+    def _step(self, index: Tensor) -> tuple[int, int]:
+        job = self.job
+        if job.sampler.due(self.step):
+            table = job.model.table(job.model.frozen_nodes())
+            job.sampler.refresh(table, job.generator)
+        job.schedule.apply(job.optimizer, self.step / self.total_steps)
+        batch = job.view.batch(index, self.step)
+        with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.half):
+            total, scored = batch_loss(
+                job.model, job.sampler, job.loss, batch, job.known, job.generator
+            )
+        job.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        job.optimizer.step()
+        value = total.detach()
+        bad = ~torch.isfinite(value) & (self.bad_step < 0)
+        self.bad_step = torch.where(bad, self.step, self.bad_step)
+        self.loss_sum += value
+        self.loss_steps += 1
+        self.step += 1
+        if self.average:
+            self._move_average()
+        return len(batch.positive), scored
+
+    def _move_average(self) -> None:
+        # A short memory at first, so that the start is forgotten as soon as steps replace it.
+        keep = min(self.job.recipe.average, (1 + self.step) / (10 + self.step))
+        mine = [p.detach() for _, p in self.job.model.named_parameters()]
+        torch._foreach_lerp_(list(self.average.values()), mine, 1 - keep)
+
+    def _between_steps(self, began: float, rows: int, scored: int) -> None:
+        """Show figures now and then, save now and then, stop when asked."""
+        if self.reporter.wants():
+            seconds = max(1e-9, time.perf_counter() - began)
+            status = (
+                f"loss {self._mean_loss():.4f}  {compact(rows / seconds)} rows/s  "
+                f"{compact(scored / seconds)} neg/s  {self._best_text()}"
+            )
+            self.reporter.advance(self.done, status)
+        else:
+            self.reporter.advance(self.done)
+        if self._stop:
+            self.save()
+            raise Interrupted(f"resume {self.folder}")
+        if time.perf_counter() - self._saved > SAVE_SECONDS:
+            self.save()
+
+    def _mean_loss(self) -> float:
+        """Return the mean loss since the last evaluation; the one place that reads the device."""
+        step = int(self.bad_step)
+        if step >= 0:
+            raise ResourceError(
+                f"the loss is not finite at step {step} (epoch {self.epoch + 1}); the last good "
+                f"checkpoint is kept in {self.folder}; lower the learning rate"
+            )
+        return float(self.loss_sum) / max(1, self.loss_steps)
+
+    # ---- judging and saving ---------------------------------------------------------------------
+
+    def _judge(self, rate: str, rows: float = 0.0, scored: float = 0.0) -> None:
+        """Evaluate on validation, keep the best weights, write one line of metrics."""
+        job, recipe = self.job, self.job.recipe
+        loss = self._mean_loss()
+        line: dict[str, Any] = {"split": "valid", "epoch": self.epoch, "step": self.step}
+        if self.loss_steps:
+            line |= {"loss": loss, "rows_per_second": rows, "negatives_per_second": scored}
+        text = f"epoch {self.epoch:>3}/{recipe.epochs}"
+        text += f"  loss {loss:.4f}" if self.loss_steps else "  start      "
+        self._reset_sums()
+        improved = True
+        if len(job.dataset.valid):
+            with self._averaged():
+                found = job.evaluate("valid", recipe.evaluate_limit)
+            value = found[recipe.metric]
+            sign = 1 if higher_is_better(recipe.metric) else -1
+            improved = self.best is None or sign * (value - self.best) > 0
+            line |= found
+            text += f"  valid {recipe.metric} {value:.4f}{'*' if improved else ' '}"
+            if improved:
+                self.best, self.best_epoch, self.stale = value, self.epoch, 0
+            else:
+                self.stale += 1
+        line["seconds"] = round(self.elapsed(), 3)
+        if improved:
+            with self._averaged():
+                self.save_weights()
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.reporter.say(f"{text}  {line['seconds']:.0f}s  {rate}".rstrip())
+
+    def _best_text(self) -> str:
+        return "" if self.best is None else f"best {self.job.recipe.metric} {self.best:.4f}"
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averaged weights in the model's place for a while."""
+        if not self.average:
+            yield
+            return
+        own = {n: p.detach().clone() for n, p in self.job.model.named_parameters()}
+        with torch.no_grad():
+            for name, parameter in self.job.model.named_parameters():
+                parameter.copy_(self.average[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.job.model.named_parameters():
+                    parameter.copy_(own[name])
+
+    def save_weights(self) -> None:
+        """Write the model's weights as the best so far."""
+        weights = dict(self.job.model.state_dict())
+        checkpoint.save(self.folder / "weights.safetensors", weights)
+
+    def save(self) -> None:
+        """Write everything an exact resume needs, unless the loss has gone bad."""
+        self._mean_loss()
+        job = self.job
+        cuda = {"cuda_rng": torch.cuda.get_rng_state()} if job.device.type == "cuda" else {}
+        checkpoint.save(
+            self.folder / "state" / "state.safetensors",
+            {
+                "model": dict(job.model.state_dict()),
+                "optimizer": job.optimizer.state_dict() if job.trains else {},
+                "sampler": checkpoint.buffers(job.sampler),
+                "loss_buffers": checkpoint.buffers(job.loss),
+                "average": self.average,
+                "generator": job.generator.get_state(),
+                "cpu_rng": torch.get_rng_state(),
+                **cuda,
+                "loss_sum": self.loss_sum,
+                "loss_steps": self.loss_steps,
+                "epoch": self.epoch,
+                "done": self.done,
+                "step": self.step,
+                "seconds": self.elapsed(),
+                "best": self.best,
+                "best_epoch": self.best_epoch,
+                "stale": self.stale,
+            },
+        )
+        self._saved = time.perf_counter()
+
+    def restore(self) -> None:
+        """Take up the state in the folder; lines of metrics written after it are cut off."""
+        job = self.job
+        path = self.folder / "state" / "state.safetensors"
+        state = checkpoint.load(path, job.device)
+        checkpoint.load_weights(job.model, state["model"], path)
+        if job.trains:
+            job.optimizer.load_state_dict(state["optimizer"])
+        checkpoint.restore_buffers(job.sampler, state["sampler"])
+        checkpoint.restore_buffers(job.loss, state["loss_buffers"])
+        self.average = state["average"]
+        job.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["cpu_rng"].cpu())
+        if "cuda_rng" in state and job.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+        self.loss_sum = state["loss_sum"].to(job.device)
+        for name in ("loss_steps", "epoch", "done", "step", "seconds", "best", "best_epoch"):
+            setattr(self, name, state[name])
+        self.stale = state["stale"]
+        self._cut_metrics()
+
+    def _cut_metrics(self) -> None:
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [
+            line
+            for line in lines
+            if (seen := _json(line)) and seen["split"] == "valid" and seen["step"] <= self.step
+        ]
+        write_text(path, "".join(line + "\n" for line in kept))
+
+    def _test(self) -> dict[str, float]:
+        """Load the best weights, read the test split, write its line."""
+        job = self.job
+        path = self.folder / "weights.safetensors"
+        checkpoint.load_weights(job.model, checkpoint.load(path, job.device), path)
+        trained = self.elapsed()
+        began = time.perf_counter()
+        found = job.evaluate("test") if len(job.dataset.test) else {}
+        line = {
+            "split": "test",
+            "epoch": self.best_epoch if self.best is not None else self.epoch,
+            "step": self.step,
+            **found,
+            "train_seconds": round(trained, 3),
+            "test_seconds": round(time.perf_counter() - began, 3),
+            "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return found
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM stop between two steps; a second Ctrl-C stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask_to_stop(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        names = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(name, ask_to_stop) for name in names]
+        try:
+            yield
+        finally:
+            for name, handler in zip(names, before, strict=True):
+                signal.signal(name, handler)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch * 7919 + 17) % 2**63
+
+
+def _json(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)  # type: ignore[no-any-return]
+    except json.JSONDecodeError:  # a line cut short by a kill
+        return None
