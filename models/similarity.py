@@ -96,8 +96,7 @@ class _Margin(Similarity):
 
     def full(self, q: Tensor, table: Tensor) -> Tensor:
         """(M, D), (C, D) -> (M, C)."""
-        ids = torch.arange(len(table), device=table.device)[None]
-        return self.gamma - kernels.scores(self.kind, q, table, ids)
+        return self.gamma - kernels.scores(self.kind, q, table, None)
 
 
 class Distance(_Margin):

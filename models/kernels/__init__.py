@@ -1,10 +1,16 @@
 """Scores of queries against candidate rows without an (M, K, D) tensor; picks the backend.
 
 M predictions · K negatives · V nodes · C candidate rows · D width · G groups that share a pool.
-Kinds: ``dot``, and the distances ``l1``, ``l2`` and ``complex`` (a sum of moduli).
+Kinds: ``dot``, and the distances ``l1``, ``l2`` and ``complex`` (a sum of moduli). Compiled kernels
+serve float32 on the CPU; everything else takes the eager path. A further backend is one module with
+the two functions below and one line in `_fused`.
 """
 
 from __future__ import annotations
+
+import warnings
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -13,18 +19,48 @@ from ..base import rows
 from . import eager
 
 
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        from . import fused
+    except ImportError as error:
+        warnings.warn(
+            f"scores of distances run in plain PyTorch, 10 to 40 times slower: {error}; "
+            "install numba for the compiled kernels",
+            stacklevel=3,
+        )
+        return None
+    return fused
+
+
+def _fused(*tensors: Tensor) -> ModuleType | None:
+    """Return the module whose kernels take these tensors, None for the eager path."""
+    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors):
+        return _compiled()
+    return None
+
+
 def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """(V, D), (G, K) -> rows (C, D) that hold every candidate, and where each is: (G, K).
 
     What is scored then has a dense gradient of the size of what was touched, and a leaf table gets
-    it as row-sparse. No host sync: duplicates are merged only where that is free of one.
+    it as row-sparse. Duplicates are merged where that needs no host sync.
     """
+    fused = _fused(table)
+    if fused is not None:
+        return fused.compact(table, ids)  # type: ignore[no-any-return]
     if ids.numel() < len(table):
         where = torch.arange(ids.numel(), device=ids.device).view_as(ids)
         return rows(table, ids.reshape(-1)), where
     return rows(table, torch.arange(len(table), device=ids.device)), ids
 
 
-def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
-    """(M, D), (C, D), (G, K) -> (M, K), differentiable in `q` and `table`."""
+def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
+    """(M, D), (C, D), (G, K) -> (M, K), differentiable in `q` and `table`; no ids: all C rows."""
+    whole = ids is None
+    if ids is None:
+        ids = torch.arange(len(table), device=table.device)[None]
+    fused = _fused(q, table)
+    if fused is not None:
+        return fused.scores(kind, q, table, ids, whole)  # type: ignore[no-any-return]
     return eager.scores(kind, q, table, ids)

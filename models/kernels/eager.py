@@ -24,7 +24,7 @@ def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor, budget: int = BUDGE
     M, K = len(q), ids.shape[1]
     width = max(1, q.shape[1] * K * q.element_size())
     size = max(1, budget // (4 * width))  # differences, squares, moduli, gradient
-    if M <= size:
+    if size >= M:
         return _block(kind, q, table, ids)
     index = ids if len(ids) == 1 else ungroup(ids, M)
     parts = []

@@ -1,0 +1,200 @@
+"""Compiled CPU kernels, float32: scores and both gradients, differences never stored.
+
+M predictions · K negatives · C candidate rows · D width · G groups · U distinct candidates.
+Rows ``g * size .. (g + 1) * size`` of the queries share pool g. ``fastmath`` leaves out the
+assumption that nothing is NaN or infinite, so that a diverged run is still seen.
+"""
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+DOT, L1, L2, COMPLEX = 0, 1, 2, 3
+KINDS = {"dot": DOT, "l1": L1, "l2": L2, "complex": COMPLEX}
+
+_FAST = {"reassoc", "contract", "arcp", "afn", "nsz"}
+_TINY = np.float32(1e-30)  # a squared modulus of 0 gets a finite 1 / sqrt, times a difference of 0
+_BLOCK = 16  # candidates of one task: 64 rows of 400 floats stay in a second-level cache
+
+
+@numba.njit(fastmath=_FAST, inline="always")
+def _pair(kind, q, m, table, c):
+    """The score or distance of row m of `q` and row c of `table`."""
+    D = q.shape[1]
+    total = np.float32(0)
+    if kind == DOT:
+        for d in range(D):
+            total += q[m, d] * table[c, d]
+    elif kind == L1:
+        for d in range(D):
+            total += abs(q[m, d] - table[c, d])
+    elif kind == L2:
+        for d in range(D):
+            a = q[m, d] - table[c, d]
+            total += a * a
+        total = np.sqrt(total)
+    else:
+        half = D // 2
+        for d in range(half):
+            a = q[m, d] - table[c, d]
+            b = q[m, d + half] - table[c, d + half]
+            s = a * a + b * b
+            total += s * (np.float32(1) / np.sqrt(s + _TINY))
+    return total
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def forward(kind, q, table, ids, size, out):
+    """Fill `out` (M, K); a task is a group and a block of its candidates."""
+    M, K = out.shape
+    groups = (M + size - 1) // size
+    blocks = (K + _BLOCK - 1) // _BLOCK
+    for task in numba.prange(groups * blocks):
+        g = task // blocks
+        first = task % blocks * _BLOCK
+        for m in range(g * size, min(M, g * size + size)):
+            for k in range(first, min(K, first + _BLOCK)):
+                out[m, k] = _pair(kind, q, m, table, ids[g, k])
+
+
+@numba.njit(fastmath=_FAST, inline="always")
+def _pull(kind, weight, q, m, table, c, to_q, i, to_table, j):
+    """Add weight * d(score)/d(q) to row i of `to_q` and the table's part to row j of `to_table`."""
+    D = q.shape[1]
+    if kind == DOT:
+        for d in range(D):
+            to_q[i, d] += weight * table[c, d]
+            to_table[j, d] += weight * q[m, d]
+    elif kind == L1:
+        for d in range(D):
+            a = q[m, d] - table[c, d]
+            pull = weight if a > 0 else (-weight if a < 0 else np.float32(0))
+            to_q[i, d] += pull
+            to_table[j, d] -= pull
+    elif kind == L2:
+        for d in range(D):
+            pull = weight * (q[m, d] - table[c, d])
+            to_q[i, d] += pull
+            to_table[j, d] -= pull
+    else:
+        half = D // 2
+        for d in range(half):
+            a = q[m, d] - table[c, d]
+            b = q[m, d + half] - table[c, d + half]
+            scale = weight * (np.float32(1) / np.sqrt(a * a + b * b + _TINY))
+            to_q[i, d] += scale * a
+            to_q[i, d + half] += scale * b
+            to_table[j, d] -= scale * a
+            to_table[j, d + half] -= scale * b
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
+    """Both gradients in one pass; `to_q` (S, M, D) and `to_pool` (G * K, D) come zeroed.
+
+    A task is a group and one of S runs of its candidates: nobody else writes its rows of `to_pool`
+    nor its slice of `to_q`, which the caller sums over S.
+    """
+    M, K = weight.shape
+    S = to_q.shape[0]
+    groups = (M + size - 1) // size
+    for task in numba.prange(groups * S):
+        g, s = task // S, task % S
+        for first in range(K * s // S, K * (s + 1) // S, _BLOCK):
+            last = min(K * (s + 1) // S, first + _BLOCK)
+            for m in range(g * size, min(M, g * size + size)):
+                for k in range(first, last):
+                    w = weight[m, k]
+                    if w != 0:
+                        _pull(kind, w, q, m, table, ids[g, k], to_q[s], m, to_pool, g * K + k)
+
+
+@numba.njit(fastmath=_FAST, inline="always")
+def _pull_one(kind, weight, x, i, y, j, to):
+    """Add weight * d(score of x[i], y[j]) / d(x[i]) to row i of `to`; every kind is symmetric."""
+    D = x.shape[1]
+    if kind == DOT:
+        for d in range(D):
+            to[i, d] += weight * y[j, d]
+    elif kind == L1:
+        for d in range(D):
+            a = x[i, d] - y[j, d]
+            to[i, d] += weight if a > 0 else (-weight if a < 0 else np.float32(0))
+    elif kind == L2:
+        for d in range(D):
+            to[i, d] += weight * (x[i, d] - y[j, d])
+    else:
+        half = D // 2
+        for d in range(half):
+            a = x[i, d] - y[j, d]
+            b = x[i, d + half] - y[j, d + half]
+            scale = weight * (np.float32(1) / np.sqrt(a * a + b * b + _TINY))
+            to[i, d] += scale * a
+            to[i, d + half] += scale * b
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def backward_own(kind, weight, q, table, ids, size, start, order, to_q, to_table):
+    """Both gradients in two passes, for pools too own to store a row for each of their places.
+
+    `start` (C + 1,) and `order` are `occurrences(ids)`; `to_q` and `to_table` come zeroed.
+    """
+    M, K = weight.shape
+    for m in numba.prange(M):
+        for k in range(K):
+            if weight[m, k] != 0:
+                _pull_one(kind, weight[m, k], q, m, table, ids[m // size, k], to_q)
+    for c in numba.prange(table.shape[0]):
+        for at in range(start[c], start[c + 1]):
+            g, k = order[at] // K, order[at] % K
+            for m in range(g * size, min(M, g * size + size)):
+                if weight[m, k] != 0:
+                    _pull_one(kind, weight[m, k], table, c, q, m, to_table)
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def merge(pool, start, order, out):
+    """Sum the rows of `pool` (G * K, D) that belong to one candidate into `out` (C, D), zeroed."""
+    for c in numba.prange(out.shape[0]):
+        for at in range(start[c], start[c + 1]):
+            for d in range(out.shape[1]):
+                out[c, d] += pool[order[at], d]
+
+
+@numba.njit(cache=True)
+def occurrences(ids, num):
+    """(G, K) in [0, num) -> start (num + 1,), order (G * K,): the places of each id, in order."""
+    flat = ids.ravel()
+    start = np.zeros(num + 1, np.int64)
+    for i in flat:
+        start[i + 1] += 1
+    for c in range(num):
+        start[c + 1] += start[c]
+    at = start[:-1].copy()
+    order = np.empty(len(flat), np.int64)
+    for place in range(len(flat)):
+        order[at[flat[place]]] = place
+        at[flat[place]] += 1
+    return start, order
+
+
+@numba.njit(cache=True)
+def distinct(ids, num):
+    """(G, K) in [0, num) -> the ids that occur, ascending (U,), and where each place points."""
+    place = np.full(num, -1, np.int64)
+    for i in ids.ravel():
+        place[i] = 0
+    unique = np.empty(min(num, ids.size), np.int64)
+    count = 0
+    for i in range(num):
+        if place[i] == 0:
+            unique[count] = i
+            place[i] = count
+            count += 1
+    where = np.empty(ids.shape, np.int64)
+    for g in range(ids.shape[0]):
+        for k in range(ids.shape[1]):
+            where[g, k] = place[ids[g, k]]
+    return unique[:count], where
