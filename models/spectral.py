@@ -57,15 +57,42 @@ def spectral_embeddings(
     Cost: O(iterations (n + I D) D).
     """
     user, item = unique_pairs(user, item, num_items)
+    _, V = item_spectrum(
+        user, item, num_users, num_items, dim,
+        seed=seed, iterations=iterations, oversampling=oversampling,
+    )  # fmt: skip
+    degree = torch.bincount(item, minlength=num_items)
+    hop = Neighbours(user, item, num_users, num_items, right=inverse_root(degree))
+    users = hop.sum(V)
+    items = V * degree.float().sqrt()[:, None]
     generator = torch.Generator().manual_seed(seed)
-    du = torch.bincount(user, minlength=num_users)
-    di = torch.bincount(item, minlength=num_items)
-    wide = Neighbours(user, item, num_users, num_items, inverse_root(du), inverse_root(di))
-    tall = Neighbours(item, user, num_items, num_users, inverse_root(di), inverse_root(du))
-    _, V = leading(wide, tall, dim, generator, iterations, oversampling)
-    users = wide.sum(V) * du.float().sqrt()[:, None]  # undo the left scale: R D_i^-1/2 V
-    items = V * di.float().sqrt()[:, None]
     return _finish(users, dim, spread, generator), _finish(items, dim, spread, generator)
+
+
+def item_spectrum(
+    user: Tensor,
+    item: Tensor,
+    num_users: int,
+    num_items: int,
+    dim: int,
+    *,
+    seed: int = 0,
+    iterations: int = 5,
+    oversampling: int = 16,
+) -> tuple[Tensor, Tensor]:
+    """Return the leading singular values and right vectors of ``D_u^-1/2 R D_i^-1/2``.
+
+    Arguments as in `spectral_embeddings`.
+
+    Shapes: (n,), (n,) -> (d,), falling, and (I, d); d is `dim` or the rank.
+    """
+    user, item = unique_pairs(user, item, num_items)
+    generator = torch.Generator().manual_seed(seed)
+    du = inverse_root(torch.bincount(user, minlength=num_users))
+    di = inverse_root(torch.bincount(item, minlength=num_items))
+    wide = Neighbours(user, item, num_users, num_items, du, di)
+    tall = Neighbours(item, user, num_items, num_users, di, du)
+    return leading(wide, tall, dim, generator, iterations, oversampling)
 
 
 def spectral_entities(
