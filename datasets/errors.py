@@ -34,3 +34,7 @@ def closest(name: str, options: Iterable[str]) -> str:
     lower = {option.lower(): option for option in options}
     match = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     return f"did you mean {lower[match[0]]!r}?" if match else f"choose from {', '.join(options)}"
+
+
+class DataWarning(UserWarning):
+    """Something in the data that does not stop a run but changes what its numbers mean."""
