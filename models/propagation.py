@@ -88,11 +88,11 @@ class Neighbours(nn.Module):
                 base is not None, out,
             )  # fmt: skip
             return torch.from_numpy(out)
-        y = self._matrix(x) @ (x * self.right.to(x.dtype)[:, None])
+        y = self.matrix(x) @ (x * self.right.to(x.dtype)[:, None])
         y = y * self.left.to(x.dtype)[:, None]
         return y if base is None else y.add_(base, alpha=weight)
 
-    def _matrix(self, x: Tensor) -> Tensor:
+    def matrix(self, x: Tensor) -> Tensor:
         """Return S for PyTorch's product, made at the first use on this device."""
         if self._csr is None or self._csr.device != x.device or self._csr.dtype != x.dtype:
             with warnings.catch_warnings():  # "CSR support is in beta state", said once a process

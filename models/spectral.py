@@ -163,12 +163,13 @@ def spectral_items(
         torch.arange(len(offsets) - 1, device=items.device), offsets.diff()
     )
     items = items.long()
-    pairs = [
-        torch.stack([items[:-step], items[step:]])[:, owner[:-step] == owner[step:]]
-        for step in range(1, window + 1)
-    ]
+    pairs = [torch.stack([items, items])[:, :0]]
+    for step in range(1, window + 1):
+        same = owner[:-step] == owner[step:]
+        pairs.append(torch.stack([items[:-step], items[step:]])[:, same])
     ahead = torch.cat(pairs, 1)
-    one, two = torch.cat([ahead, ahead.flip(0)], 1)
+    # An item is together with itself as well, or items that only alternate come out opposite.
+    one, two = torch.cat([ahead, ahead.flip(0), torch.stack([items, items])], 1)
     degree = torch.bincount(one, minlength=num_items)
     scale = inverse_root(degree)
     graph = Neighbours(one, two, num_items, num_items, scale, scale)
