@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ def kmeans(
     num = min(num, N)
     points = points.float()
     if start is None or start.shape != (num, points.shape[1]):
-        centroids = _seed(_some(points, max(batch, 4 * num), generator), num, generator)
+        centroids = _seed(_some(points, max(2048, 16 * num), generator), num, generator)
     else:
         centroids = start.clone()
     total = torch.zeros(num, device=points.device)
@@ -69,17 +71,27 @@ def _some(points: Tensor, size: int, generator: torch.Generator | None) -> Tenso
 
 
 def _seed(points: Tensor, num: int, generator: torch.Generator | None) -> Tensor:
-    """Draw seeds one after the other, each with probability proportional to squared distance."""
-    first = torch.randint(len(points), (1,), generator=generator, device=points.device)
-    seeds = [points[first]]
-    distance = torch.full((len(points),), torch.inf, device=points.device)
-    for _ in range(num - 1):
-        distance = torch.minimum(distance, (points - seeds[-1]).square().sum(1))
+    """Draw seeds one after the other with probability proportional to squared distance.
+
+    Greedy k-means++: of a few draws the one that leaves the smallest sum of distances is taken.
+    """
+    device = points.device
+    square = points.square().sum(1, keepdim=True)
+    distance = torch.full((len(points),), torch.inf, device=device)
+    at = torch.randint(len(points), (1,), generator=generator, device=device)
+    tries = 2 + int(math.log(num))
+    seeds: list[Tensor] = []
+    while True:
+        apart = (square + square[at].T - 2 * points @ points[at].T).clamp_min(0)  # (n, tries)
+        left = torch.minimum(distance[:, None], apart)
+        best = left.sum(0).argmin()[None]
+        seeds.append(points[at[best]])
+        if len(seeds) == num:
+            return torch.cat(seeds)
+        distance = left[:, best].squeeze(1)
         cdf = distance.double().clamp_min(1e-30).cumsum(0)  # identical points: any of them
-        u = torch.rand(1, generator=generator, device=points.device, dtype=torch.float64)
+        u = torch.rand(tries, generator=generator, device=device, dtype=torch.float64)
         at = torch.searchsorted(cdf, u * cdf[-1], right=True).clamp_max(len(points) - 1)
-        seeds.append(points[at])
-    return torch.cat(seeds)
 
 
 def _reseed(
