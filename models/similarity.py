@@ -49,7 +49,7 @@ class Dot(Similarity):
         if G == 1:
             return q @ pool[0].T
         size = -(-M // G)
-        padded = F.pad(q, (0, 0, 0, G * size - M)).view(G, size, -1)
+        padded = F.pad(q, (0, 0, 0, G * size - M)).view(G, size, q.shape[1])
         return torch.bmm(padded, pool.transpose(1, 2)).flatten(0, 1)[:M]
 
     def full(self, q: Tensor, table: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """
     fused = _fused(table)
     if fused is not None:
-        return fused.compact(table, ids)  # type: ignore[no-any-return]
+        return fused.compact(table, ids)
     if ids.numel() < len(table):
         where = torch.arange(ids.numel(), device=ids.device).view_as(ids)
         return rows(table, ids.reshape(-1)), where
@@ -62,5 +62,5 @@ def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
         ids = torch.arange(len(table), device=table.device)[None]
     fused = _fused(q, table)
     if fused is not None:
-        return fused.scores(kind, q, table, ids, whole)  # type: ignore[no-any-return]
+        return fused.scores(kind, q, table, ids, whole)
     return eager.scores(kind, q, table, ids)

@@ -28,7 +28,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (unique,) = ctx.saved_tensors
         return torch.sparse_coo_tensor(
             unique[None], grad, ctx.shape, is_coalesced=True, check_invariants=False
@@ -49,7 +49,7 @@ class _Scores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
         q, table, ids, *rest = ctx.saved_tensors
         if rest:  # the norm divides; at distance 0 its gradient is 0
             grad = torch.where(rest[0] > 0, grad / rest[0], 0)
@@ -64,7 +64,8 @@ def _shared(ctx: Any, grad: Tensor, q: Tensor, table: Tensor, ids: Tensor) -> tu
     splits = max(1, min(K, 4 * numba.get_num_threads() // groups))
     to_q = q.new_zeros(splits, *q.shape)
     to_pool = q.new_zeros(G * K, q.shape[1])
-    native.backward_shared(
+    kernel: Any = native.backward_shared
+    kernel(
         native.KINDS[ctx.kind], grad.numpy(), q.numpy(), table.numpy(), ids.numpy(), ctx.size,
         to_q.numpy(), to_pool.numpy(),
     )  # fmt: skip
@@ -72,13 +73,15 @@ def _shared(ctx: Any, grad: Tensor, q: Tensor, table: Tensor, ids: Tensor) -> tu
     if ctx.whole:
         return summed, to_pool
     to_table = torch.zeros_like(table)
-    native.merge(to_pool.numpy(), *native.occurrences(ids.numpy(), len(table)), to_table.numpy())
+    merge: Any = native.merge
+    merge(to_pool.numpy(), *native.occurrences(ids.numpy(), len(table)), to_table.numpy())
     return summed, to_table
 
 
 def _own(ctx: Any, grad: Tensor, q: Tensor, table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     to_q, to_table = torch.zeros_like(q), torch.zeros_like(table)
-    native.backward_own(
+    kernel: Any = native.backward_own
+    kernel(
         native.KINDS[ctx.kind], grad.numpy(), q.numpy(), table.numpy(), ids.numpy(), ctx.size,
         *native.occurrences(ids.numpy(), len(table)), to_q.numpy(), to_table.numpy(),
     )  # fmt: skip
@@ -98,4 +101,4 @@ def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor, whole: bool) -> Tensor:
     """(M, D), (C, D), (G, K) -> (M, K)."""
-    return _Scores.apply(kind, q, table, ids, whole)  # type: ignore[no-any-return]
+    return _Scores.apply(kind, q, table, ids, whole)
