@@ -81,7 +81,8 @@ class Evaluator:
             totals = _Totals(self.metrics, model.num_candidates)
             try:
                 for question in view.questions(held_out, size):
-                    self._add(totals, model, nodes, question, known)
+                    if len(question.row):
+                        self._add(totals, model, nodes, question, known)
                 return totals
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):

@@ -40,13 +40,18 @@ def rank_counts(
     else:
         keys = known.keys
         start, stop = known.bounds(row)
-    offsets = torch.searchsorted(question.owner.contiguous(), torch.arange(b + 1))
-    counts = np.zeros((2, len(question.target)), np.int64)
+    owner, target = question.owner, question.target
+    wanted = scores[owner, target]
+    order = wanted.argsort()
+    order = order[owner[order].argsort(stable=True)]  # by row, ascending scores within it
+    offsets = torch.searchsorted(owner.contiguous(), torch.arange(b + 1))
+    counts = np.zeros((2, len(target)), np.int64)
     nan = np.zeros(b, np.bool_)
     kernel: Any = _rank_counts
     kernel(
-        scores.detach().contiguous().numpy(), question.target.contiguous().numpy(),
-        offsets.numpy(), keys.numpy(), start.numpy(), stop.numpy(), row.numpy() * N, counts, nan,
+        scores.detach().contiguous().numpy(), wanted[order].detach().numpy(),
+        target[order].numpy(), order.numpy(), offsets.numpy(), keys.numpy(), start.numpy(),
+        stop.numpy(), row.numpy() * N, counts, nan,
     )  # fmt: skip
     if nan.any():
         raise ResourceError(NAN_SCORES)
@@ -145,33 +150,31 @@ def _leave_out(row, keys, base, ordered, higher, same):  # type: ignore[no-untyp
 
 
 @numba.njit(parallel=True, cache=True)
-def _rank_counts(scores, target, offsets, keys, start, stop, base, counts, nan):  # type: ignore[no-untyped-def]
+def _rank_counts(  # type: ignore[no-untyped-def]
+    scores, wanted, target, order, offsets, keys, start, stop, base, counts, nan
+):
     for m in numba.prange(len(scores)):
-        row, asked = scores[m], target[offsets[m] : offsets[m + 1]]
-        known = keys[start[m] : stop[m]]
-        n = len(asked)
+        lo, hi = offsets[m], offsets[m + 1]
+        ordered, known = wanted[lo:hi], keys[start[m] : stop[m]]
+        n = hi - lo
         if n == 0:
             continue
-        wanted = row[asked]
-        order = np.argsort(wanted)
-        ordered = wanted[order]
         # higher[p]: scores above the targets before p and below target p; same[p]: equal to p,
         # the first of equal targets.
         higher, same = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
         if n == 1:
-            higher[1], same[0], missing = _one_target(row, ordered[0])
+            higher[1], same[0], missing = _one_target(scores[m], ordered[0])
         else:
-            missing = _tally(row, ordered, higher, same)
+            missing = _tally(scores[m], ordered, higher, same)
         nan[m] = missing > 0
         if missing > 0:
             continue
-        _leave_out(row, known, base[m], ordered, higher, same)
+        _leave_out(scores[m], known, base[m], ordered, higher, same)
         above = 0
         for i in range(n - 1, -1, -1):
             above += higher[i + 1] + same[i + 1]
-            t = order[i]
-            key = base[m] + asked[t]
+            key = base[m] + target[lo + i]
             k = _first_not_below(known, key)
             itself = 0 if k < len(known) and known[k] == key else 1  # known ones are out already
-            counts[0, offsets[m] + t] = above
-            counts[1, offsets[m] + t] = same[_first_not_below(ordered, ordered[i])] - itself
+            counts[0, order[lo + i]] = above
+            counts[1, order[lo + i]] = same[_first_not_below(ordered, ordered[i])] - itself
