@@ -136,7 +136,8 @@ def smooth(x: Tensor, graph: Neighbours, weights: Sequence[float]) -> Tensor:
     A polynomial of a symmetric matrix is its own transpose, so the gradient is the same polynomial
     of the incoming gradient and nothing is kept between forward and backward.
     """
-    return _Smooth.apply(x, graph, tuple(weights))  # type: ignore[no-any-return, no-untyped-call]
+    smoothed: Tensor = _Smooth.apply(x, graph, tuple(weights))
+    return smoothed
 
 
 def _polynomial(x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
