@@ -70,7 +70,9 @@ BUILTIN: dict[str, Builtin] = {
     "gowalla": Builtin(
         "check-ins, split of NGCF and LightGCN: 29,858 users, 40,981 places, 1,027,370 pairs",
         "interactions", ("gowalla",),
-        {"train.txt": "0f086326b28a56c2e6dcb81d86ee72d4ccb7eed3a8d26788392356d8f51111cc", "test.txt": "95a7e4ee029370c4ccac0d6a0c8cc0615b574ac89642081cdf946090e0dd5bda"}, "lightgcn",
+        {"train.txt": "0f086326b28a56c2e6dcb81d86ee72d4ccb7eed3a8d26788392356d8f51111cc",
+         "test.txt": "95a7e4ee029370c4ccac0d6a0c8cc0615b574ac89642081cdf946090e0dd5bda"},
+        "lightgcn",
         url="https://raw.githubusercontent.com/kuandeng/LightGCN/master/Data/gowalla/",
     ),
     "amazon-beauty": Builtin(
@@ -193,9 +195,12 @@ def _from_wheel(spec: Builtin, folder: Path) -> None:
 def _from_web(spec: Builtin, folder: Path) -> None:
     assert spec.url is not None
     for file in spec.files:
-        with urllib.request.urlopen(spec.url + file, timeout=30) as answer:
-            with (folder / file).open("wb") as out:
-                shutil.copyfileobj(answer, out)
+        address = spec.url + file
+        with (
+            urllib.request.urlopen(address, timeout=30) as answer,
+            (folder / file).open("wb") as out,
+        ):
+            shutil.copyfileobj(answer, out)
 
 
 def checksum(path: Path, lists: bool = False) -> str:

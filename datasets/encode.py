@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import polars as pl
 
 from .errors import DataError, ResourceError
 from .source import Source
+from .split import Columns
 from .vocabulary import Vocabulary
 
 FIELD_OF = {"user": "user", "item": "item", "head": "entity", "tail": "entity",
@@ -45,9 +47,27 @@ class Spool:
             return np.empty(0, dtype=self.dtypes.get(name, "int32"))
         return np.memmap(self.path(name), dtype=self.dtypes[name], mode="r")
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Map all columns."""
-        return {name: self.column(name) for name in self.dtypes}
+    def columns(self) -> Columns:
+        """Return the columns by name, each mapped anew when it is asked for."""
+        return _Mapped(self)
+
+
+class _Mapped(Mapping[str, np.ndarray]):
+    """Maps a column on access, so that the pages of a finished one do not stay resident."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._spool.dtypes:
+            raise KeyError(name)
+        return self._spool.column(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spool.dtypes)
+
+    def __len__(self) -> int:
+        return len(self._spool.dtypes)
 
 
 def encode(
@@ -56,6 +76,7 @@ def encode(
     """Read every part of a source; ids are given in order of first appearance over all parts."""
     fields = ("user", "item") if source.kind == "interactions" else ("entity", "relation")
     vocabularies = {name: Vocabulary(name) for name in fields}
+    encoders = {name: _Encoder(vocabulary) for name, vocabulary in vocabularies.items()}
     spools = {}
     try:
         for part, frames in source.parts.items():
@@ -64,7 +85,14 @@ def encode(
                 if limit is not None:
                     frame = frame.head(limit - spool.rows)
                 if len(frame):
-                    spool.append({n: _encoded(frame[n], n, vocabularies) for n in frame.columns})
+                    spool.append(
+                        {
+                            n: frame[n].to_numpy().astype(_TYPES[n], copy=False)
+                            if n in _TYPES
+                            else encoders[FIELD_OF[n]](frame[n])
+                            for n in frame.columns
+                        }
+                    )
                 if limit is not None and spool.rows >= limit:
                     break
     except OSError as error:
@@ -80,10 +108,41 @@ def encode(
     return spools, vocabularies
 
 
-def _encoded(series: pl.Series, name: str, vocabularies: dict[str, Vocabulary]) -> np.ndarray:
-    if name in _TYPES:
-        return series.to_numpy().astype(_TYPES[name], copy=False)
-    unique = series.unique(maintain_order=True)
-    ids = vocabularies[FIELD_OF[name]].extend(unique.to_list())
-    number = pl.Series("id", ids, dtype=pl.Int32)
-    return series.replace_strict(unique, number, return_dtype=pl.Int32).to_numpy()
+class _Encoder:
+    """Numbers the tokens of one field, batch by batch.
+
+    Whole numbers below `MOST` go through a table number -> id, several times faster than strings;
+    anything else through the batch's distinct strings. Both end in the same vocabulary.
+    """
+
+    MOST = 1 << 24
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.table = np.empty(0, dtype=np.int32)
+
+    def __call__(self, series: pl.Series) -> np.ndarray:
+        """Tokens (n,) -> ids (n,) int32."""
+        number = series.cast(pl.Int64, strict=False)
+        low, high = number.min(), number.max()
+        small = isinstance(low, int) and low >= 0 and isinstance(high, int) and high < self.MOST
+        # "007" and "7" are two tokens, so the text must be what the number would be written as.
+        if small and not number.null_count() and (number.cast(pl.String) == series).all():
+            return self._numbers(number.to_numpy())
+        code = series.to_arrow().dictionary_encode()
+        ids = self.vocabulary.extend(code.dictionary.to_pylist())
+        return ids.astype(np.int32)[code.indices.to_numpy()]
+
+    def _numbers(self, number: np.ndarray) -> np.ndarray:
+        most = int(number.max()) + 1
+        if most > len(self.table):
+            more = np.full(max(most, 2 * len(self.table)) - len(self.table), -1, dtype=np.int32)
+            self.table = np.concatenate([self.table, more])
+        ids = self.table[number]
+        fresh = ids < 0
+        if fresh.any():
+            values, first = np.unique(number[fresh], return_index=True)
+            values = values[np.argsort(first)]  # in order of appearance
+            self.table[values] = self.vocabulary.extend(map(str, values.tolist()))
+            ids = self.table[number]
+        return ids

@@ -95,8 +95,8 @@ class Filters:
             drop = self._drop(key, None if time is None else time, rows)
             if self.duplicates == "error" and len(drop):
                 raise DataError(
-                    f"row {int(drop.min()) + 1} repeats an earlier one, one of {len(drop)} or more; "
-                    "set duplicates to keep-first, keep-last or keep-all"
+                    f"row {int(drop.min()) + 1} repeats an earlier one, one of {len(drop)} or "
+                    "more; set duplicates to keep-first, keep-last or keep-all"
                 )
             keep[drop] = False
             removed += len(drop)
@@ -117,12 +117,13 @@ class Filters:
         return rows[order[lost]]
 
 
-def tally(column: np.ndarray, keep: np.ndarray, size: int) -> np.ndarray:
-    """Count kept ids: (n,), (n,) bool -> (size,) int64, in pieces."""
+def tally(column: np.ndarray, keep: np.ndarray | None, size: int) -> np.ndarray:
+    """Count kept ids: (n,), (n,) bool or None for all -> (size,) int64, in pieces."""
     total = np.zeros(size, dtype=np.int64)
     for start in range(0, len(column), CHUNK_ROWS):
         piece = slice(start, start + CHUNK_ROWS)
-        total += np.bincount(column[piece][keep[piece]], minlength=size)
+        kept = column[piece] if keep is None else column[piece][keep[piece]]
+        total += np.bincount(kept, minlength=size)
     return total
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from .errors import DataError, UsageError
+from .layout import Columns, Layout, map_columns
 from .source import Frames, Source
-from .table import Columns, Layout, as_token, map_columns, standard
+from .table import as_token, standard
 from .triple_files import NAMES, header_of
 
 

@@ -26,5 +26,12 @@ def read_lists(path: Path) -> Iterator[pl.DataFrame]:
                 "format='pairs' if the lines are 'user item'"
             )
         seen.update(users)
+        negative = batch["line"].str.contains(r"(^|\s)-\d")
+        if negative.any():
+            row = int(negative.arg_true()[0])
+            raise DataError(
+                f"{path}:{batch['number'][row]}: a negative id in {clip(batch['line'][row])}; "
+                "lists hold ids from 0 up and no padding: remove it"
+            )
         frame = pl.DataFrame({"user": users, "item": parts.list.slice(1)})
         yield frame.filter(pl.col("item").list.len() > 0).explode("item")

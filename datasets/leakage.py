@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from .interactions import Interactions
+from .split import CHUNK_ROWS
 from .triples import Triples
 
 OVERLAP = 0.8
@@ -21,13 +22,16 @@ def future_share(train: Interactions, test: Interactions) -> dict[str, float]:
     """
     if train.timestamp is None or test.timestamp is None or not len(train) or not len(test):
         return {}
-    time = np.sort(train.timestamp.numpy())
     asked, count = np.unique(test.timestamp.numpy(), return_counts=True)
-    later = 1.0 - np.searchsorted(time, asked, side="right") / len(time)
+    before = np.zeros(len(asked) + 1, dtype=np.int64)  # training rows by first test row not earlier
     first = np.full(train.num_users, np.iinfo(np.int64).max)
     np.minimum.at(first, test.user.numpy(), test.timestamp.numpy())
     last = np.full(train.num_users, np.iinfo(np.int64).min)
-    np.maximum.at(last, train.user.numpy(), train.timestamp.numpy())
+    for start in range(0, len(train), CHUNK_ROWS):
+        time = train.timestamp[start : start + CHUNK_ROWS].numpy()
+        before += np.bincount(np.searchsorted(asked, time), minlength=len(before))
+        np.maximum.at(last, train.user[start : start + CHUNK_ROWS].numpy(), time)
+    later = 1.0 - before.cumsum()[:-1] / len(train)
     users = np.unique(test.user.numpy())
     return {
         "later train share": float((later * count).sum() / count.sum()),

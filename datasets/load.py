@@ -19,15 +19,24 @@ from .encode import Spool, encode
 from .errors import DataError, DataWarning, UsageError, closest
 from .filters import Filters, tally
 from .frames import frame_source, is_frame
+from .layout import Columns as ColumnMap
 from .protocol import ProtocolCard
 from .recognise import recognise
 from .source import Source
 from .split import (
-    CHUNK_ROWS, TEST, TRAIN, VALID, Columns, LeaveOneOut, Presplit, Ratio, Split, Temporal,
+    CHUNK_ROWS,
+    TEST,
+    TRAIN,
+    VALID,
+    Columns,
+    LeaveOneOut,
+    Presplit,
+    Ratio,
+    Split,
+    Temporal,
     parse_split,
 )  # fmt: skip
 from .summary import fill_card
-from .table import Columns as ColumnMap
 from .vocabulary import Vocabulary, save_vocabularies
 
 Picked = dict[str, list[tuple[str, np.ndarray]]]  # part -> (source part, rows of it)
@@ -74,13 +83,11 @@ def load_dataset(
             _build(found, chosen, filters, limit, folder)
             return _in_memory(Dataset.open(folder / "out"))
     if not isinstance(source, str | Path):
-        raise UsageError(
-            f"cannot load a {type(source).__name__}; give a name, a path or a pandas or polars frame"
-        )
+        raise UsageError(f"cannot load a {type(source).__name__}; give a name, a path or a frame")
     if (Path(source) / "protocol.json").is_file():
         if chosen or format or columns or limit or filters != Filters():
             raise UsageError(
-                f"{source} is a saved dataset, already split and filtered; load its source to change"
+                f"{source} is a saved dataset, already split and filtered; load its source instead"
             )
         return Dataset.open(source)
     found = _find(source, format, columns)
@@ -146,6 +153,18 @@ def _build(
     source: Source, split: Split | None, filters: Filters, limit: int | None, folder: Path
 ) -> None:
     """Encode into `folder`, then filter, split and write the dataset to `folder`/out."""
+    out = folder / "out"
+    _assemble(source, split, filters, limit, folder)
+    dataset = Dataset.open(out)
+    card = fill_card(dataset, overlap=source.presplit() or filters.duplicates == "keep-all")
+    card = replace(card, hash=digest(dataset.vocabularies, dataset.parts().items()))
+    card.save(out / "protocol.json")
+
+
+def _assemble(
+    source: Source, split: Split | None, filters: Filters, limit: int | None, folder: Path
+) -> None:
+    """Write the dataset with a card that is not filled in yet."""
     spools, vocabularies = encode(source, folder, limit)
     parts: dict[str, Columns] = {part: spool.columns() for part, spool in spools.items()}
     sizes = tuple(len(v) for v in vocabularies.values())
@@ -159,16 +178,12 @@ def _build(
     out = folder / "out"
     _write(out, spools, picked, renumber)
     save_vocabularies(out / "vocab.parquet", vocabularies)
-    card = ProtocolCard(
+    ProtocolCard(
         name=source.name, kind=source.kind, source=[f.name for f in source.files],
-        format=source.format, split=repr(split),
+        format=source.format,
+        split="Presplit()" if "valid" in parts and source.presplit() else repr(split),
         filters={**filters.given(), **({"limit": limit} if limit else {}), "removed": removed},
-    )  # fmt: skip
-    card.save(out / "protocol.json")
-    dataset = Dataset.open(out)
-    card = fill_card(dataset, overlap=source.presplit() or filters.duplicates == "keep-all")
-    card = replace(card, hash=digest(vocabularies, dataset.parts().items()))
-    card.save(out / "protocol.json")
+    ).save(out / "protocol.json")  # fmt: skip
 
 
 def _default(source: Source, parts: dict[str, Columns]) -> Split:

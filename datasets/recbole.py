@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from .errors import DataError
+from .layout import plain
 from .lines import sample
-from .table import plain
 
 _TITLES = ("movietitle", "title", "name", "itemname", "bookname", "productname", "trackname")
 _YEARS = ("releaseyear", "year")

@@ -10,10 +10,11 @@ import polars as pl
 
 from .errors import DataError, UsageError, closest
 from .item_lists import read_lists
+from .layout import Columns, sniff
 from .lines import clip, sample
 from .recbole import atomic_labels, entity_labels
 from .source import Frames, Source
-from .table import Columns, read_json, read_parquet, read_table, sniff
+from .table import read_json, read_parquet, read_table
 from .triple_files import header_of, read_kg, read_ntriples, read_openke, read_triples
 
 FORMATS = ("csv", "parquet", "jsonl", "recbole", "recbole-kg", "lightgcn", "sequences", "pairs",
@@ -117,16 +118,7 @@ def _folder(folder: Path, format: str | None, columns: Columns | None) -> Source
         paths = [folder / n for n in names if n.endswith(suffix)]
         if paths and format in (None, found):
             return _recbole(folder, paths, found, columns)
-    parts = {}
-    for name in names:
-        stem, suffix = Path(name).stem.lower(), Path(name).suffix.lower()
-        if stem in _PARTS and suffix in _TEXT:
-            if _PARTS[stem] in parts:
-                other = parts[_PARTS[stem]].name
-                raise DataError(
-                    f"{folder} has both {other} and {name} for {_PARTS[stem]}; move one away"
-                )
-            parts[_PARTS[stem]] = folder / name
+    parts = _part_files(folder, names)
     if "train" in parts:
         return _parts(folder, parts, format, columns)
     for name in ("ratings.dat", "ratings.csv", "u.data"):
@@ -141,6 +133,21 @@ def _folder(folder: Path, format: str | None, columns: Columns | None) -> Source
         "): expected train.txt with test.txt, *.inter, *.kg, train2id.txt, ratings.csv or one "
         "data file; give the file itself"
     )
+
+
+def _part_files(folder: Path, names: list[str]) -> dict[str, Path]:
+    """Return train.*, valid.* and test.* by part."""
+    parts: dict[str, Path] = {}
+    for name in names:
+        stem, suffix = Path(name).stem.lower(), Path(name).suffix.lower()
+        if stem in _PARTS and suffix in _TEXT:
+            if _PARTS[stem] in parts:
+                other = parts[_PARTS[stem]].name
+                raise DataError(
+                    f"{folder} has both {other} and {name} for {_PARTS[stem]}; move one away"
+                )
+            parts[_PARTS[stem]] = folder / name
+    return parts
 
 
 def _parts(

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .dataset import Dataset
 from .errors import DataError
+from .filters import tally
 from .leakage import future_share, inverse_share
 from .protocol import ProtocolCard
 from .split import CHUNK_ROWS
@@ -56,16 +56,18 @@ def _interactions(dataset: Dataset) -> ProtocolCard:
         counts[f"test rows with an unseen {field}"] = int(unseen.sum())
     rows = np.zeros(train.num_users, dtype=np.int64)
     for part in dataset.parts().values():
-        rows += torch.bincount(part.user, minlength=train.num_users).numpy()
+        rows += tally(part.user.numpy(), None, train.num_users)
     counts["users with one event"] = int((rows == 1).sum())
     leakage = future_share(train, test)
     notes = []
     if leakage.get("later train share", 0) > 0:
-        notes.append(
+        note = (
             f"{leakage['later train share']:.1%} of training events happen after the test event "
-            f"they help to predict, on average; {leakage['users with own future']:.1%} of test "
-            "users have training events of their own later than that"
+            "they help to predict, on average"
         )
+        if own := leakage["users with own future"]:
+            note += f"; {own:.1%} of test users have later training events of their own"
+        notes.append(note)
     cold = counts["test rows with an unseen user"]
     if cold > len(test) / 2:
         notes.append(

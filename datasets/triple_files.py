@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from .errors import DataError
+from .layout import sniff
 from .lines import clip, explain, fields_of, read_lines, sample
 from .source import BATCH_ROWS
-from .table import sniff
 
 NAMES = ["head", "relation", "tail"]
 _HEADERS = {
