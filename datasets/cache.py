@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ResourceError
 
-LAYOUT = 1  # raise it when what is cached changes its meaning
+LAYOUT = 2  # raise it when what is cached changes its meaning
 
 
 def cache_folder() -> Path:

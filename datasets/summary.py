@@ -95,7 +95,7 @@ def _triples(dataset: Dataset) -> ProtocolCard:
     related = _seen([train.relation], train.num_relations)
     asked = _seen([test.relation], train.num_relations)
     counts["unseen test relations"] = int((asked & ~related).sum())
-    share = inverse_share(train, test)
+    share = inverse_share(train, dataset.valid, test)
     notes = []
     if share > 0:
         notes.append(
