@@ -1,20 +1,18 @@
-"""The command line. Exit codes: 0 done, 2 usage, 3 data, 4 resource, 130 stopped by the user.
+"""The commands of one run and of data; studies add theirs in `tuning`.
 
 Heavy imports stand inside the commands, so that ``hardneg --help`` answers at once.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..datasets.errors import HardnegError, UsageError, closest
+from ..datasets.errors import UsageError, closest
+from .allocator import keep_big_blocks
 
 app = typer.Typer(
     name="hardneg",
@@ -83,7 +81,7 @@ def train(
     for name, text in (("epochs", epochs), ("seed", seed)):
         if text:
             settings |= parse_overrides([f"{name}={text}"])
-    _leave_cores()
+    keep_big_blocks()
     run = run_training(model, dataset, out=out, quiet=quiet, **settings)
     _finished(run, as_json)
 
@@ -113,13 +111,6 @@ def _finished(run: Any, as_json: bool) -> None:
     print(f"run folder: {run.folder}   next: hardneg {verb} {run.folder} --help")
 
 
-def _leave_cores() -> None:
-    """Ask glibc to keep big freed blocks: fresh ones cost a page fault for each 4 KiB."""
-    from .doctor import keep_big_blocks
-
-    keep_big_blocks()
-
-
 @app.command()
 def resume(
     folder: RunFolder,
@@ -133,7 +124,7 @@ def resume(
     from .api import resume as go_on
     from .recipe import parse_overrides
 
-    _leave_cores()
+    keep_big_blocks()
     run = go_on(folder, quiet=quiet, **parse_overrides(words or []))
     _finished(run, as_json)
 
@@ -168,10 +159,10 @@ def recommend(
 
     hits = Run(folder).recommend(
         user,
-        history=None if history is None else _items(history),
+        history=None if history is None else split_items(history),
         k=k,
         exclude_seen=not allow_seen,
-        exclude=_items(exclude),
+        exclude=split_items(exclude),
     )
     _show_hits(hits, as_json)
 
@@ -195,7 +186,8 @@ def predict(
     _show_hits(hits, as_json)
 
 
-def _items(text: str) -> list[str]:
+def split_items(text: str) -> list[str]:
+    """'a, b' -> ['a', 'b']."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
@@ -239,35 +231,15 @@ def doctor(as_json: Json = False) -> None:
     show_metrics(figures, "hardneg doctor", as_json)
 
 
-@app.command()
-def tune(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
-    trials: Annotated[int, typer.Option(help="How many trials the study shall hold in all.")] = 20,
-    search: Annotated[
-        str, typer.Option(help='What to search, e.g. "negatives.Uniform.num,optimizer.lr"')
-    ] = "",
-    out: Annotated[Path | None, typer.Option(help="The study folder.")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Search negative ratio, hardness and learning rate; stop and start again at will."""
-    from ..tuning.study import show_study
-    from ..tuning.study import tune as run_study
-    from .recipe import parse_overrides, read
-
-    fields = read(recipe) | parse_overrides(words or [])
-    _leave_cores()
-    study = run_study(fields, trials=trials, search=_items(search), out=out, quiet=quiet)
-    show_study(study, as_json)
-
-
 @data.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the built-in data sets and where each one is."""
-    from ..datasets.builtin import listing
+    from ..datasets.builtin import BUILTIN, locate
 
-    rows = listing()
+    rows = [
+        {"name": n, "kind": b.kind, "what": b.summary, "where": str(locate(n) or "to be fetched")}
+        for n, b in BUILTIN.items()
+    ]
     if as_json:
         emit(rows)
     else:
@@ -291,7 +263,7 @@ def data_describe(
     as_json: Json = False,
 ) -> None:
     """Count, measure and warn: density, deciles, duplicates, leakage."""
-    from ..datasets.describe import describe, render
+    from ..datasets.describe import describe, table
     from ..datasets.load import load_dataset
     from .api import READING
     from .recipe import parse_overrides
@@ -304,38 +276,6 @@ def data_describe(
     if as_json:
         emit(found)
     else:
-        print(render(found))
+        from rich.console import Console
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run a command; turn what goes wrong into one sentence and an exit code."""
-    from .interrupt import Interrupted
-
-    try:
-        app(arguments, standalone_mode=False)
-        code = 0
-    except HardnegError as error:
-        code = _complain(str(error), error.exit_code)
-    except typer.Exit as error:
-        code = error.exit_code
-    except typer.TyperException as error:
-        code = _complain(" ".join(error.format_message().split()), 2)
-    except Interrupted as stop:
-        code = _complain(f"stopped; everything is saved: hardneg {stop}", 130)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _complain("stopped", 130)
-    except MemoryError:
-        code = _complain("out of memory; lower batch_size or model.dim", 4)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "; free some space" if full else ""
-        code = _complain(f"{error.filename or 'file'}: {error.strerror}{remedy}", 4 if full else 3)
-    sys.exit(code)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"hardneg: {message}", file=sys.stderr)
-    return code
+        Console().print(table(found))

@@ -169,9 +169,9 @@ def find(spec: Spec, role: str, where: str) -> type:
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
     """Return the constructor's tunable and plain arguments; a leading `data` is the engine's."""
-    found = dict(inspect.signature(cls).parameters)
-    found.pop("data", None)
-    return found
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    found = inspect.signature(cls).parameters
+    return {n: p for n, p in found.items() if n != "data" and p.kind not in many}
 
 
 def normalise(spec: Spec, role: str, where: str) -> Spec:
@@ -193,7 +193,8 @@ def normalise(spec: Spec, role: str, where: str) -> Spec:
     for name, parameter in accepted.items():
         if parameter.default is inspect.Parameter.empty and name not in kwargs:
             raise UsageError(f"{where}: {spec.name} needs {name!r}, e.g. {spec.name}({name}=...)")
-    return replace(spec, args=(), kwargs=kwargs)
+    ordered = {name: kwargs[name] for name in accepted if name in kwargs}
+    return replace(spec, args=(), kwargs=ordered)
 
 
 def build(spec: Spec, role: str, where: str, *leading: Any) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
-import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
@@ -14,23 +12,6 @@ PACKAGES = (
     "torch", "torch-geometric", "numpy", "scipy", "polars", "pandas", "pyarrow", "numba",
     "optuna", "pydantic", "typer", "rich", "safetensors",
 )  # fmt: skip
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names, malloc.h
-
-
-def keep_big_blocks() -> None:
-    """Let the allocator reuse blocks up to 1 GiB; without glibc nothing happens.
-
-    A fresh block costs a page fault every 4 KiB: a 65,536 x 400 gather takes about five times as
-    long into fresh memory as into memory used before.
-    """
-    if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
-    except (OSError, AttributeError):
-        return
 
 
 def examine() -> dict[str, Any]:
@@ -38,7 +19,7 @@ def examine() -> dict[str, Any]:
     import numba
     import torch
 
-    from ..datasets.builtin import cache_folder, data_folder
+    from ..datasets.cache import cache_folder
 
     found: dict[str, Any] = {
         "hardneg": _version("hardneg"),
@@ -47,7 +28,7 @@ def examine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch threads": torch.get_num_threads(),
         "numba threads": numba.get_num_threads(),
-        "HARDNEG_DATA": str(data_folder() or "not set"),
+        "HARDNEG_DATA": os.environ.get("HARDNEG_DATA", "not set"),
         "cache": str(cache_folder()),
         "free disk GiB": round(shutil.disk_usage(".").free / 2**30, 1),
     }

@@ -64,7 +64,9 @@ def show_table(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         values = [row.get(name) for name in names]
         table.add_row(*[_text(value) for value in values])
-    Console(markup=False).print(table)
+    console = Console(markup=False)
+    # A pipe has no width; cells are not to be cut there.
+    console.print(table, width=None if console.is_terminal else 200)
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ from ..datasets.errors import ResourceError, UsageError
 from ..datasets.positives import Positives
 
 NAN_SCORES = "model scores are NaN; lower the learning rate or go back to an earlier checkpoint"
+_TILE = 8192  # scores
 
 
 def rank_counts(
@@ -40,18 +41,14 @@ def rank_counts(
     else:
         keys = known.keys
         start, stop = known.bounds(row)
-    owner, target = question.owner, question.target
-    wanted = scores[owner, target]
-    order = wanted.argsort()
-    order = order[owner[order].argsort(stable=True)]  # by row, ascending scores within it
-    offsets = torch.searchsorted(owner.contiguous(), torch.arange(b + 1))
+    target = question.target.contiguous()
+    offsets = torch.searchsorted(question.owner.contiguous(), torch.arange(b + 1))
     counts = np.zeros((2, len(target)), np.int64)
     nan = np.zeros(b, np.bool_)
     kernel: Any = _rank_counts
     kernel(
-        scores.detach().contiguous().numpy(), wanted[order].detach().numpy(),
-        target[order].numpy(), order.numpy(), offsets.numpy(), keys.numpy(), start.numpy(),
-        stop.numpy(), row.numpy() * N, counts, nan,
+        scores.detach().contiguous().numpy(), target.numpy(), offsets.numpy(), keys.numpy(),
+        start.numpy(), stop.numpy(), row.numpy() * N, counts, nan,
     )  # fmt: skip
     if nan.any():
         raise ResourceError(NAN_SCORES)
@@ -97,84 +94,44 @@ def top_k(scores: Tensor, known: tuple[Tensor, Tensor] | None, k: int) -> tuple[
     return torch.where(best.values == -torch.inf, -1, best.indices), best.values
 
 
-@numba.njit(cache=True, inline="always")
-def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
-    lo, hi = 0, len(ordered)
-    while lo < hi:
-        mid = (lo + hi) >> 1
-        if ordered[mid] < x:
-            lo = mid + 1
-        else:
-            hi = mid
-    return lo
+@numba.njit(cache=True)
+def _compare(scores, s):  # type: ignore[no-untyped-def]
+    """How many scores are higher and how many the same; without a branch, so it is vector code."""
+    higher, same = np.int32(0), np.int32(0)
+    for n in range(len(scores)):
+        higher += np.int32(scores[n] > s)
+        same += np.int32(scores[n] == s)
+    return higher, same
 
 
 @numba.njit(cache=True)
-def _one_target(scores, s):  # type: ignore[no-untyped-def]
-    """Three sums without a branch, which the compiler turns into vector code."""
-    higher, same, nan = 0, 0, 0
-    for x in scores:
-        higher += x > s
-        same += x == s
-        nan += x != x
-    return higher, same, nan
-
-
-@numba.njit(cache=True)
-def _tally(scores, ordered, higher, same):  # type: ignore[no-untyped-def]
-    """Count each score at the first ordered target that is not below it."""
-    lowest = ordered[0]
-    nan = 0
-    for x in scores:
-        if x < lowest:
-            continue
-        p = _first_not_below(ordered, x)
-        if p < len(ordered) and ordered[p] == x:
-            same[p] += 1
-        else:
-            higher[p] += 1
-            nan += x != x
-    return nan
-
-
-@numba.njit(cache=True)
-def _leave_out(row, keys, base, ordered, higher, same):  # type: ignore[no-untyped-def]
-    """Take the known candidates of a row back out of the tally."""
-    for key in keys:
-        x = row[key - base]
-        p = _first_not_below(ordered, x)
-        if p < len(ordered) and ordered[p] == x:
-            same[p] -= 1
-        else:
-            higher[p] -= 1
+def _any_nan(scores):  # type: ignore[no-untyped-def]
+    nan = np.int32(0)
+    for n in range(len(scores)):
+        nan += np.int32(scores[n] != scores[n])
+    return nan > 0
 
 
 @numba.njit(parallel=True, cache=True)
-def _rank_counts(  # type: ignore[no-untyped-def]
-    scores, wanted, target, order, offsets, keys, start, stop, base, counts, nan
-):
+def _rank_counts(scores, target, offsets, keys, start, stop, base, counts, nan):  # type: ignore[no-untyped-def]
     for m in numba.prange(len(scores)):
-        lo, hi = offsets[m], offsets[m + 1]
-        ordered, known = wanted[lo:hi], keys[start[m] : stop[m]]
-        n = hi - lo
-        if n == 0:
-            continue
-        # higher[p]: scores above the targets before p and below target p; same[p]: equal to p,
-        # the first of equal targets.
-        higher, same = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-        if n == 1:
-            higher[1], same[0], missing = _one_target(scores[m], ordered[0])
-        else:
-            missing = _tally(scores[m], ordered, higher, same)
-        nan[m] = missing > 0
-        if missing > 0:
-            continue
-        _leave_out(scores[m], known, base[m], ordered, higher, same)
-        above = 0
-        for i in range(n - 1, -1, -1):
-            above += higher[i + 1] + same[i + 1]
-            key = base[m] + target[lo + i]
-            k = _first_not_below(known, key)
-            itself = 0 if k < len(known) and known[k] == key else 1  # known ones are out already
-            counts[0, order[lo + i]] = above
-            counts[1, order[lo + i]] = same[_first_not_below(ordered, ordered[i])] - itself
+        row, asked = scores[m], range(offsets[m], offsets[m + 1])
+        # A tile stays in the first-level cache while all targets of the row are compared with it:
+        # for the few targets a query has this is far cheaper than a search for every score.
+        for lo in range(0, len(row), _TILE):
+            tile = row[lo : lo + _TILE]
+            nan[m] |= _any_nan(tile)
+            for t in asked:
+                higher, same = _compare(tile, row[target[t]])
+                counts[0, t] += higher
+                counts[1, t] += same
+        known = np.empty(stop[m] - start[m], scores.dtype)
+        for j in range(len(known)):
+            known[j] = row[keys[start[m] + j] - base[m]]
+        for t in asked:
+            higher, same = _compare(known, row[target[t]])
+            counts[0, t] -= higher
+            counts[1, t] -= same
+            k = np.searchsorted(keys[start[m] : stop[m]], base[m] + target[t]) + start[m]
+            if k == stop[m] or keys[k] != base[m] + target[t]:
+                counts[1, t] -= 1  # the target itself; a known one is out already

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..datasets.errors import UsageError, closest
-from . import components
+from . import components, metrics
 from .components import Expression
 
 EXPRESSIONS = {
@@ -152,8 +152,8 @@ def _with_defaults(fields: dict[str, Any]) -> Recipe:
     task = components.find(model[0], "model", "model").task  # type: ignore[attr-defined]
     given = {name: value for name, value in fields.items() if value not in ("", None)}
     recipe = _check({**DEFAULTS[task], **given})
-    if not recipe.metrics:
-        recipe.metrics = list(METRICS[task])
+    recipe.metric = metrics.standard_name(recipe.metric)
+    recipe.metrics = [metrics.standard_name(name) for name in recipe.metrics or METRICS[task]]
     if recipe.metric not in recipe.metrics:
         recipe.metrics = [recipe.metric, *recipe.metrics]
     return recipe

@@ -137,9 +137,7 @@ class Run:
             raise UsageError("give either a user or a history")
         seen, row = self._seen(user, history)
         if history is not None:
-            if not hasattr(self.model, "similarity"):
-                raise UsageError(f"{type(self.model).__name__} answers for users it knows only")
-            scores = self._full(self.model.fold_in(seen, self.nodes))
+            scores = self._history_scores(seen)
         else:
             view = self.model.view(self._everything)
             query: Query = UserQuery(row)
@@ -226,6 +224,12 @@ class Run:
     def _chronological(self) -> tuple[Tensor, Tensor]:
         return self._everything.chronological()  # type: ignore[no-any-return]
 
+    def _history_scores(self, history: Tensor) -> Tensor:
+        """Return the scores of every item for a history the model has not seen: (1, N)."""
+        if hasattr(self.model, "scores_of"):
+            return self.model.scores_of(history)  # type: ignore[no-any-return]
+        return self._full(self.model.fold_in(history, self.nodes))
+
     def _full(self, q: Tensor) -> Tensor:
         return self.model.similarity.full(q, self.model.table(self.nodes))
 
@@ -241,7 +245,7 @@ class Run:
         if k < 1:
             raise UsageError(f"k = {k}; ask for at least one")
         owner = torch.zeros_like(exclude)
-        ids, values = top_k(scores, owner, exclude, min(k, scores.shape[1]))
+        ids, values = top_k(scores, (owner, exclude), min(k, scores.shape[1]))
         vocabulary = self.dataset.vocabularies[field]
         return [
             Hit(vocabulary.decode([int(i)])[0], vocabulary.label(int(i)), float(v))

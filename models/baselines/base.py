@@ -8,15 +8,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...datasets.batch import Question
 from ...datasets.errors import UsageError
 from ...datasets.interactions import Interactions
 
 
-class Baseline(ABC):
-    """Ranks without training: fitted when it is made, and asked for whole rows of scores."""
+class Baseline(nn.Module, ABC):
+    """Ranks without training: fitted when it is made, and asked for whole rows of scores.
+
+    A module without parameters, so that an engine can treat it like any model: it is made again
+    from its training data, not loaded.
+    """
 
     task: ClassVar[Literal["interactions", "triples"]]
     num_candidates: int  # N
@@ -40,6 +44,7 @@ class HistoryBaseline(Baseline):
     task: ClassVar[Literal["interactions", "triples"]] = "interactions"
 
     def __init__(self, data: Interactions) -> None:
+        super().__init__()
         self.num_candidates = data.num_items
         self.histories = history_matrix(data)  # (U, N)
 

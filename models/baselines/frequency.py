@@ -22,6 +22,7 @@ class Degree(Baseline):
     task: ClassVar[Literal["interactions", "triples"]] = "triples"
 
     def __init__(self, data: Triples) -> None:
+        super().__init__()
         self.num_candidates = data.num_entities
         self.degree = data.counts().double()
 

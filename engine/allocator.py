@@ -1,0 +1,23 @@
+"""Memory that is reused instead of fetched anew."""
+
+import ctypes
+import os
+import sys
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names, malloc.h
+
+
+def keep_big_blocks() -> None:
+    """Let the allocator reuse blocks up to 1 GiB; without glibc nothing happens.
+
+    A fresh block costs a page fault every 4 KiB: a 65,536 x 400 gather takes about five times as
+    long into fresh memory as into memory used before.
+    """
+    if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError):
+        return

@@ -1,0 +1,182 @@
+"""The main job on real data: ``make demo``.
+
+Graphs, sequences and triples, each with uniform and with hard negatives, beside a baseline on the
+same evaluator; then a study of negative ratio and hardness, and answers with names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from ..engine.api import train
+from ..engine.run import Hit, Run
+from .study import show_study, tune
+
+ROOT = Path("runs/demo")
+UNIFORM, HARD = "uniform negatives", "hard negatives"
+
+
+class Entry(NamedTuple):
+    """One line of a table: what it is, its run folder and settings."""
+
+    title: str
+    slug: str
+    model: str
+    settings: dict[str, Any]
+
+
+SEQUENCES = {"split": "LeaveOneOut()", "metric": "NDCG@10"}
+TASKS: dict[tuple[str, str, str], list[Entry]] = {
+    ("ml-100k: which films will a user see next year?", "ml-100k", "NDCG@10"): [
+        Entry("Popularity", "popularity", "Popularity", {}),
+        Entry(
+            f"LightGCN, {UNIFORM}",
+            "lightgcn-uniform",
+            "LightGCN(dim=64, layers=2)",
+            {"negatives": "Uniform(256)", "epochs": 30},
+        ),
+        Entry(
+            f"LightGCN, {HARD}",
+            "lightgcn-hard",
+            "LightGCN(dim=64, layers=2)",
+            {"negatives": "Uniform(1024) | TopK(128)", "epochs": 30},
+        ),
+    ],
+    ("ml-100k: which film is next?", "ml-100k", "NDCG@10"): [
+        Entry("Popularity", "popularity-next", "Popularity", SEQUENCES),
+        Entry(
+            f"SASRec, {UNIFORM}",
+            "sasrec-uniform",
+            "SASRec(dim=64)",
+            {"negatives": "Uniform(256)", "epochs": 40, **SEQUENCES},
+        ),
+        Entry(
+            f"SASRec, {HARD}",
+            "sasrec-hard",
+            "SASRec(dim=64)",
+            {"negatives": "Uniform(1024) | TopK(128)", "epochs": 40, **SEQUENCES},
+        ),
+    ],
+    ("UMLS: which concept completes the fact?", "umls", "MRR"): [
+        Entry("Relation frequency", "umls-frequency", "RelationFrequency", {}),
+        Entry(
+            f"RotatE, {UNIFORM}",
+            "umls-uniform",
+            "RotatE(dim=100)",
+            {"negatives": "Uniform(64, pools=8)", "epochs": 100, "evaluate_every": 10},
+        ),
+        Entry(
+            f"RotatE, {HARD}",
+            "umls-hard",
+            "RotatE(dim=100)",
+            {
+                "negatives": "Uniform(64, pools=8) | SelfAdversarial(1.0)",
+                "epochs": 100,
+                "evaluate_every": 10,
+            },
+        ),
+    ],
+    ("ml-100k's knowledge graph: which entity completes the fact?", "ml-100k-kg", "MRR"): [
+        Entry("Relation frequency", "kg-frequency", "RelationFrequency", {}),
+        Entry(
+            f"RotatE, {UNIFORM}",
+            "kg-uniform",
+            "RotatE(dim=64)",
+            {"negatives": "Uniform(128, pools=8)", "epochs": 10, "evaluate_every": 5},
+        ),
+        Entry(
+            f"RotatE, {HARD}",
+            "kg-hard",
+            "RotatE(dim=64)",
+            {
+                "negatives": "Uniform(128, pools=8) | SelfAdversarial(1.0)",
+                "epochs": 10,
+                "evaluate_every": 5,
+            },
+        ),
+    ],
+}
+STUDY: dict[str, Any] = {
+    "model": "LightGCN(dim=32, layers=1)",
+    "dataset": "ml-100k",
+    "negatives": "Uniform(256) | TopK(32)",
+    "epochs": 8,
+    "evaluate_every": 2,
+}
+
+
+def main(root: Path = ROOT) -> None:
+    """Run everything and print it."""
+    console = Console(highlight=False)
+    began = time.perf_counter()
+    root = _free(root)
+    runs: dict[str, Run] = {}
+    for (title, dataset, metric), entries in TASKS.items():
+        console.print(f"\n[bold]{title}[/]")
+        for entry in entries:
+            out = root / entry.slug
+            runs[entry.slug] = train(
+                entry.model, dataset, out=out, quiet=True, **{"metric": metric, **entry.settings}
+            )
+            console.print(f"  {entry.title}: {runs[entry.slug].metrics[metric]:.4f}")
+        _table(console, metric, [(entry.title, runs[entry.slug]) for entry in entries])
+    _study(console, root / "study")
+    _examples(console, runs)
+    console.print(f"\nrun folders: {root}   total {time.perf_counter() - began:.0f} s")
+
+
+def _free(root: Path) -> Path:
+    """Return the folder, or the next one with a number when an earlier demo stands there."""
+    number, free = 1, root
+    while free.exists():
+        number += 1
+        free = root.with_name(f"{root.name}-{number}")
+    return free
+
+
+def _table(console: Console, metric: str, rows: Sequence[tuple[str, Run]]) -> None:
+    baseline = rows[0][1].metrics[metric]
+    table = Table(title_justify="left")
+    for name in ("model", f"test {metric}", "baseline", "gain", "seconds"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for title, run in rows:
+        value = run.metrics[metric]
+        gain = "" if run is rows[0][1] else f"{100 * (value / baseline - 1):+.0f}%"
+        seconds = run.metrics["train_seconds"] + run.metrics["test_seconds"]
+        table.add_row(title, f"{value:.4f}", f"{baseline:.4f}", gain, f"{seconds:.1f}")
+    console.print(table)
+
+
+def _study(console: Console, out: Path) -> None:
+    console.print("\n[bold]A study of negative ratio and hardness, 10 trials[/]")
+    search = ["negatives.Uniform.num", "negatives.TopK.num", "optimizer.lr"]
+    study = tune(dict(STUDY), trials=10, search=search, out=out, quiet=True)
+    show_study(study, as_json=False)
+
+
+def _examples(console: Console, runs: dict[str, Run]) -> None:
+    def show(title: str, hits: list[Hit]) -> None:
+        console.print(f"\n[bold]{title}[/]")
+        for hit in hits:
+            console.print(f"  {hit.score:8.3f}  {hit.label}", markup=False)
+
+    show("LightGCN for user 42", runs["lightgcn-hard"].recommend("42", k=5))
+    history = ["50", "172", "181"]
+    item = runs["sasrec-hard"].dataset.vocabularies["item"]
+    names = ", ".join(item.label(item.find(i)) for i in history)
+    show(f"SASRec after {names}", runs["sasrec-hard"].recommend(history=history, k=5))
+    umls = runs["umls-hard"]
+    test = umls.dataset.test
+    entity, relation = umls.dataset.vocabularies["entity"], umls.dataset.vocabularies["relation"]
+    head, rel = entity.label(int(test.head[0])), relation.label(int(test.relation[0]))
+    show(f"UMLS: {head} — {rel} — ?", umls.predict(head=head, relation=rel, k=5))
+
+
+if __name__ == "__main__":
+    main()
