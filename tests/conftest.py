@@ -1,5 +1,6 @@
 """Small data that several folders test on, and a question for proposals."""
 
+import numba
 import pytest
 import torch
 from hardneg.datasets.batch import ungroup
@@ -7,6 +8,17 @@ from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.positives import Positives
 from hardneg.datasets.triples import Triples
 from hardneg.samplers import Ask
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Keep tiny tensors on one thread: waking others costs more than the work, most when busy."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    yield
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from hardneg.models.base import Similarity
 from hardneg.models.similarity import ComplexDistance, Cosine, Distance, Dot
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Scaled(Similarity):
     """A similarity that learns, as somebody's own might."""

@@ -16,6 +16,8 @@ from hardneg.engine.losses import (
 )
 from hardneg.samplers import Negatives
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def softplus(x):
     return max(x, 0) + math.log1p(math.exp(-abs(x)))

@@ -9,6 +9,8 @@ from hardneg.engine.losses import SampledSoftmax
 from hardneg.samplers import Ask, Negatives, Popularity, SelfAdversarial, TopK, Uniform
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def scores_of(M, N, seed=0):
     g = torch.Generator().manual_seed(seed)

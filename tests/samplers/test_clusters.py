@@ -7,6 +7,8 @@ from hardneg.samplers import SameCluster
 from hardneg.samplers.kmeans import kmeans, nearest
 from sklearn.cluster import KMeans
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def blobs(seed, n=1500, centres=12, d=6):
     g = torch.Generator().manual_seed(seed)

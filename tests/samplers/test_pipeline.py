@@ -5,6 +5,8 @@ import torch
 from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Pipeline, SameCluster, SelfAdversarial, TopK, Uniform
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_stages_are_flat_and_in_order():
     left = (Uniform(8) | TopK(4)) | SelfAdversarial(1.0)

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DRAWS = 40_000  # a pool; several pools make the 1e5
 PROPOSALS = {
     "uniform shared": lambda n: Uniform(n),

@@ -7,6 +7,8 @@ import torch
 from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Negatives, SelfAdversarial
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def weigh(scores, alpha, valid=None):
     negatives, same = SelfAdversarial(alpha).refine(

@@ -9,6 +9,8 @@ from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Hardest, InBatch, Negatives, SelfAdversarial, TopK, Uniform
 from scipy.stats import chisquare
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("groups", [1, 2, 5])
 @pytest.mark.parametrize("k", [1, 3, 8])

@@ -1,0 +1,228 @@
+"""Every model meets every sampler and every loss; a component in no list here fails a test."""
+
+import inspect
+from importlib import import_module
+from itertools import product
+from pkgutil import walk_packages
+from typing import get_type_hints
+
+import hardneg.engine.losses
+import hardneg.models
+import hardneg.samplers
+import pytest
+import torch
+from hardneg.datasets.errors import UsageError
+from hardneg.engine.losses import (
+    BCE,
+    BPR,
+    GBCE,
+    CosineContrastive,
+    FullSoftmax,
+    Logistic,
+    Loss,
+    Margin,
+    SampledSoftmax,
+    TableLoss,
+)
+from hardneg.engine.step import batch_loss
+from hardneg.models.base import Model
+from hardneg.models.complex import ComplEx
+from hardneg.models.distmult import DistMult
+from hardneg.models.lightgcn import LightGCN
+from hardneg.models.rotate import RotatE
+from hardneg.models.sasrec import SASRec
+from hardneg.models.similarity import Cosine
+from hardneg.models.transe import TransE
+from hardneg.samplers import (
+    Hardest,
+    InBatch,
+    Pipeline,
+    Popularity,
+    Proposal,
+    Refiner,
+    SameCluster,
+    SelfAdversarial,
+    TopK,
+    Uniform,
+)
+from optuna.distributions import CategoricalDistribution
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODELS = {
+    LightGCN: lambda log, kg: LightGCN(log, dim=8, layers=2),
+    SASRec: lambda log, kg: SASRec(log, dim=16, max_length=6, similarity=Cosine(0.2)),
+    RotatE: lambda log, kg: RotatE(kg, dim=8),
+    TransE: lambda log, kg: TransE(kg, dim=8),
+    DistMult: lambda log, kg: DistMult(kg, dim=8),
+    ComplEx: lambda log, kg: ComplEx(kg, dim=8),
+}
+PROPOSALS = {
+    Uniform: [
+        lambda: Uniform(8),
+        lambda: Uniform(8, pools=3),
+        lambda: Uniform(8, pools="own"),
+    ],
+    Popularity: [lambda: Popularity(8)],
+    InBatch: [lambda: InBatch()],
+    SameCluster: [lambda: SameCluster(8, clusters=3, within=0.5)],
+    Hardest: [lambda: Hardest(8)],
+}
+REFINERS = {
+    TopK: [lambda: TopK(4)],
+    SelfAdversarial: [lambda: SelfAdversarial(0.5)],
+}
+LOSSES = {
+    BPR: BPR(),
+    BCE: BCE(),
+    GBCE: GBCE(0.75),
+    Logistic: Logistic(),
+    Margin: Margin(1.0),
+    CosineContrastive: CosineContrastive(0.5, 10.0),
+    SampledSoftmax: SampledSoftmax(),
+}
+TABLE_LOSSES = {FullSoftmax: FullSoftmax(0.1)}
+
+CHAINS = [
+    (),
+    *((refiner,) for makes in REFINERS.values() for refiner in makes),
+    (REFINERS[TopK][0], REFINERS[SelfAdversarial][0]),
+    (REFINERS[SelfAdversarial][0], REFINERS[TopK][0]),
+]
+STAGES = [(make, *chain) for makes in PROPOSALS.values() for make, chain in product(makes, CHAINS)]
+
+
+def build(stages):
+    return Pipeline(*(make() for make in stages))
+
+
+def name_of(stages):
+    sampler = build(stages)
+    pools = getattr(next(iter(sampler)), "pools", "")
+    return " | ".join(type(stage).__name__ for stage in sampler) + f" {pools}"
+
+
+@pytest.fixture
+def setting(interactions, triples):
+    """Return what a step needs for a model class: model, batch, known positives, counts."""
+
+    def make(kind):
+        torch.manual_seed(0)
+        data = triples if kind.task == "triples" else interactions
+        model = MODELS[kind](interactions, triples)
+        view = model.view(data)
+        return model, view.batch(torch.arange(10), step=1), data.known(), data.counts()
+
+    return make
+
+
+def check_step(model, sampler, loss, batch, known):
+    model.zero_grad()
+    loss.prepare(model.num_candidates)
+    generator = torch.Generator().manual_seed(0)
+    value, scored = batch_loss(model, sampler, loss, batch, known, generator)
+    value.backward()
+    assert torch.isfinite(value), loss
+    assert scored > 0
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients, loss
+    total = torch.tensor(0.0)
+    for gradient in gradients:
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        assert torch.isfinite(dense).all(), loss
+        total = total + dense.abs().sum()
+    assert total > 0, loss
+
+
+@pytest.mark.parametrize("stages", STAGES, ids=name_of)
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_one_step_of_every_loss(kind, stages, setting):
+    model, batch, known, counts = setting(kind)
+    sampler = build(stages)
+    sampler.prepare(counts)
+    if sampler.due(0):
+        sampler.refresh(model.table(model.nodes()).detach(), torch.Generator().manual_seed(0))
+    for loss in LOSSES.values():
+        check_step(model, sampler, loss, batch, known)
+    if any(isinstance(stage, TopK | Hardest) for stage in sampler):
+        with pytest.raises(UsageError, match="needs log_q"):
+            check_step(model, sampler, SampledSoftmax(correct=True), batch, known)
+    else:
+        check_step(model, sampler, SampledSoftmax(correct=True), batch, known)
+
+
+@pytest.mark.parametrize("loss", TABLE_LOSSES.values(), ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_one_step_over_the_table(kind, loss, setting):
+    model, batch, known, _ = setting(kind)
+    check_step(model, Uniform(1), loss, batch, known)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_the_batch_size_one_and_everything_known(kind, setting, interactions, triples):
+    """A row whose every candidate is a known positive leaves a finite step behind."""
+    model, _, known, counts = setting(kind)
+    view = model.view(triples if kind.task == "triples" else interactions)
+    batch = view.batch(torch.arange(1))
+    rows = torch.arange(known.num_rows).repeat_interleave(known.num_candidates)
+    all_known = type(known)(
+        rows,
+        torch.arange(known.num_candidates).repeat(known.num_rows),
+        known.num_rows,
+        known.num_candidates,
+    )
+    for make in (Uniform, InBatch, SameCluster, lambda: Hardest(4)):
+        sampler = make() | SelfAdversarial() | TopK(1)
+        sampler.prepare(counts)
+        for loss in LOSSES.values():
+            loss.prepare(model.num_candidates)
+            value, _ = batch_loss(model, sampler, loss, batch, all_known, None)
+            value.backward()
+            assert torch.isfinite(value), loss
+
+
+def components(package, base):
+    """Return every concrete subclass of `base` that the package defines."""
+    for module in walk_packages(package.__path__, package.__name__ + "."):
+        import_module(module.name)
+    found, queue = set(), [base]
+    while queue:
+        for kind in queue.pop().__subclasses__():
+            queue.append(kind)
+            ours = kind.__module__.startswith("hardneg.")
+            if ours and not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
+                found.add(kind)
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*PROPOSALS, *REFINERS, *LOSSES, *TABLE_LOSSES, *MODELS],
+    ids=lambda kind: kind.__name__,
+)
+def test_defaults_lie_in_the_ranges_a_study_searches(kind):
+    parameters = inspect.signature(kind.__init__).parameters
+    for name, hint in get_type_hints(kind.__init__, include_extras=True).items():
+        for distribution in getattr(hint, "__metadata__", ()):
+            default = parameters[name].default
+            if not isinstance(distribution, CategoricalDistribution):
+                assert distribution.low <= default <= distribution.high, name
+            else:
+                assert default in distribution.choices, name
+
+
+@pytest.mark.parametrize(
+    ("package", "base", "listed"),
+    [
+        (hardneg.samplers, Proposal, PROPOSALS),
+        (hardneg.samplers, Refiner, REFINERS),
+        (hardneg.engine.losses, Loss, LOSSES),
+        (hardneg.engine.losses, TableLoss, TABLE_LOSSES),
+        (hardneg.models, Model, MODELS),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_component_is_in_a_list(package, base, listed):
+    missing = {kind.__name__ for kind in components(package, base)} - {k.__name__ for k in listed}
+    assert not missing, f"add {', '.join(sorted(missing))} to the lists of this file"
+    assert components(package, base) == set(listed)
