@@ -34,16 +34,20 @@ def rank_counts(
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
     b, N = scores.shape
-    row = question.row.contiguous()
+    assert known is None or known.num_candidates == N
+    assert not len(question.target) or int(question.target.max()) < N  # the kernel looks at no edge
+    row, target = question.row.contiguous(), question.target.contiguous()
+    counts = np.zeros((2, len(target)), np.int64)
+    counts[1] -= 1  # the target itself
+    keys = start = stop = torch.zeros(0, dtype=torch.int64)
     if known is None:
-        keys = start = stop = torch.zeros(1, dtype=torch.int64)
-        start = stop = start.expand(b).contiguous()
+        start = stop = torch.zeros(b, dtype=torch.int64)
     else:
         keys = known.keys
         start, stop = known.bounds(row)
-    target = question.target.contiguous()
+        own = row[question.owner]
+        counts[1] += known.contains(own, target[:, None]).squeeze(1).numpy()  # is out already
     offsets = torch.searchsorted(question.owner.contiguous(), torch.arange(b + 1))
-    counts = np.zeros((2, len(target)), np.int64)
     nan = np.zeros(b, np.bool_)
     kernel: Any = _rank_counts
     kernel(
@@ -85,12 +89,12 @@ def top_k(scores: Tensor, known: tuple[Tensor, Tensor] | None, k: int) -> tuple[
     """
     if k > scores.shape[1]:
         raise UsageError(f"k={k} exceeds the {scores.shape[1]} candidates; lower k")
-    if bool(scores.isnan().any()):
-        raise ResourceError(NAN_SCORES)
     if known is not None:
         scores = scores.clone()
         scores[known] = -torch.inf
     best = scores.topk(k, dim=1)
+    if bool(best.values.isnan().any()):  # NaN sorts first
+        raise ResourceError(NAN_SCORES)
     return torch.where(best.values == -torch.inf, -1, best.indices), best.values
 
 
@@ -132,6 +136,3 @@ def _rank_counts(scores, target, offsets, keys, start, stop, base, counts, nan):
             higher, same = _compare(known, row[target[t]])
             counts[0, t] -= higher
             counts[1, t] -= same
-            k = np.searchsorted(keys[start[m] : stop[m]], base[m] + target[t]) + start[m]
-            if k == stop[m] or keys[k] != base[m] + target[t]:
-                counts[1, t] -= 1  # the target itself; a known one is out already
