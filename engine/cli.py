@@ -5,7 +5,6 @@ Heavy imports stand inside the commands, so that ``hardneg --help`` answers at o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 
 from ..datasets.errors import UsageError, closest
 from .allocator import keep_big_blocks
+from .console import emit, output, show_metrics, show_table
 
 app = typer.Typer(
     name="hardneg",
@@ -30,27 +30,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 K = Annotated[int, typer.Option("-k", help="How many answers.")]
 
 
-def emit(value: Any) -> None:
-    """Print JSON to standard output."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def show_metrics(metrics: dict[str, Any], title: str, as_json: bool) -> None:
-    """Print a table of figures."""
-    if as_json:
-        emit(metrics)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        if name not in ("split", "epoch", "step"):
-            text = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(name, text)
-    Console().print(table)
+def show(value: Any, title: str, as_json: bool) -> None:
+    """Print figures as JSON or as a table."""
+    emit(value) if as_json else show_metrics(value, title)
 
 
 @app.command()
@@ -106,7 +88,7 @@ def _finished(run: Any, as_json: bool) -> None:
     if as_json:
         emit({"run": str(run.folder), **run.metrics})
         return
-    show_metrics(run.metrics, f"test of {run.folder}", as_json=False)
+    show_metrics(run.metrics, f"test of {run.folder}")
     verb = "predict" if run.dataset.kind == "triples" else "recommend"
     print(f"run folder: {run.folder}   next: hardneg {verb} {run.folder} --help")
 
@@ -141,7 +123,7 @@ def evaluate(
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     found = Run(folder).evaluate(split, names)
-    show_metrics(found, f"{split} of {folder}", as_json)
+    show(found, f"{split} of {folder}", as_json)
 
 
 @app.command()
@@ -195,16 +177,13 @@ def _show_hits(hits: list[Any], as_json: bool) -> None:
     if as_json:
         emit([hit._asdict() for hit in hits])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in ("rank", "id", "name", "score"):
-        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
-    for rank, hit in enumerate(hits, 1):
-        name = hit.label if hit.label != hit.id else ""
-        table.add_row(str(rank), hit.id, name, f"{hit.score:.4f}")
-    Console(markup=False).print(table)
+    names = [hit.label if hit.label != hit.id else "" for hit in hits]
+    show_table(
+        [
+            {"rank": rank, "id": hit.id, "name": name, "score": hit.score}
+            for rank, (hit, name) in enumerate(zip(hits, names, strict=True), 1)
+        ]
+    )
 
 
 @app.command()
@@ -213,13 +192,15 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List the run folders below a folder with their figures."""
-    from .listing import list_runs, show_runs
+    from .listing import list_runs
 
     rows = list_runs(root)
     if as_json:
         emit(rows)
+    elif rows:
+        show_table(rows)
     else:
-        show_runs(rows, root)
+        print(f"no run below {root}; make one with: hardneg train LightGCN ml-100k")
 
 
 @app.command()
@@ -227,8 +208,7 @@ def doctor(as_json: Json = False) -> None:
     """Show versions, devices, threads and data folders, and what is wrong with them."""
     from .doctor import examine
 
-    figures = examine()
-    show_metrics(figures, "hardneg doctor", as_json)
+    show(examine(), "hardneg doctor", as_json)
 
 
 @data.command("list")
@@ -240,12 +220,7 @@ def data_list(as_json: Json = False) -> None:
         {"name": n, "kind": b.kind, "what": b.summary, "where": str(locate(n) or "to be fetched")}
         for n, b in BUILTIN.items()
     ]
-    if as_json:
-        emit(rows)
-    else:
-        from .listing import show_table
-
-        show_table(rows)
+    emit(rows) if as_json else show_table(rows)
 
 
 @data.command("fetch")
@@ -276,6 +251,4 @@ def data_describe(
     if as_json:
         emit(found)
     else:
-        from rich.console import Console
-
-        Console().print(table(found))
+        output().print(table(found))

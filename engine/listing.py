@@ -1,14 +1,10 @@
-"""Tables of runs and data sets for a terminal."""
+"""The run folders below a folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from ..datasets.errors import DataError, HardnegError
 from .recipe import read
@@ -45,31 +41,3 @@ def _figures(path: Path, metric: str) -> dict[str, Any]:
         return {"state": f"unfinished at epoch {epoch}", "test": None, "seconds": None}
     last = tests[-1]
     return {"state": "finished", "test": last.get(metric), "seconds": last["train_seconds"]}
-
-
-def show_runs(rows: list[dict[str, Any]], root: Path) -> None:
-    """Print the runs, or how to make one."""
-    if not rows:
-        print(f"no run below {root}; make one with: hardneg train LightGCN ml-100k")  # noqa: T201
-        return
-    show_table(rows)
-
-
-def show_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows of one shape as a table."""
-    table = Table()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in names:
-        table.add_column(name)
-    for row in rows:
-        values = [row.get(name) for name in names]
-        table.add_row(*[_text(value) for value in values])
-    console = Console(markup=False)
-    # A pipe has no width; cells are not to be cut there.
-    console.print(table, width=None if console.is_terminal else 200)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -19,6 +19,7 @@ from ..datasets.atomic import write_text
 from ..datasets.dataset import Dataset
 from ..datasets.errors import DataError, ResourceError, UsageError
 from ..engine.api import load, new_folder
+from ..engine.console import emit, show_metrics, show_table
 from ..engine.interrupt import Interrupted
 from ..engine.job import Job
 from ..engine.metrics import higher_is_better
@@ -197,9 +198,6 @@ def _short(value: BaseDistribution | float | str) -> str:
 
 def show_study(study: Study, as_json: bool) -> None:
     """Print the trials, best first, and the winner's test figures."""
-    from ..engine.cli import emit, show_metrics
-    from ..engine.listing import show_table
-
     done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = -1 if study.record.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     rows = [
@@ -210,4 +208,4 @@ def show_study(study: Study, as_json: bool) -> None:
         emit({"study": str(study.folder), "trials": rows, "test": study.test})
         return
     show_table(rows)
-    show_metrics(study.test, f"test of the best trial ({study.best.folder})", as_json=False)
+    show_metrics(study.test, f"test of the best trial ({study.best.folder})")
