@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..datasets.errors import DataError, HardnegError
+from .history import read_metrics
 from .recipe import read
 
 
@@ -28,13 +28,7 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def _figures(path: Path, metric: str) -> dict[str, Any]:
-    lines = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:  # the last line of a killed run
-                continue
+    lines = read_metrics(path)
     tests = [line for line in lines if line.get("split") == "test"]
     if not tests:
         epoch = lines[-1]["epoch"] if lines else 0

@@ -6,7 +6,6 @@ metrics.jsonl and state/; it can be opened without the source of its data.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..datasets.errors import DataError, UsageError
 from ..models.base import Model
 from . import checkpoint, components
 from .evaluator import Evaluator
+from .history import read_metrics
 from .job import build_model, history_and_known
 from .ranks import top_k
 from .recipe import Recipe, read, resolve
@@ -83,10 +83,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """Every line of metrics.jsonl, oldest first."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return read_metrics(self.folder / "metrics.jsonl")
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -20,10 +20,12 @@ from ..datasets.atomic import write_text
 from ..datasets.errors import ResourceError
 from ..samplers.batches import epoch_batches
 from . import checkpoint
+from .history import read_metrics
 from .interrupt import Interrupted
 from .job import Job
 from .metrics import higher_is_better
 from .progress import Reporter, compact
+from .report import write_report
 from .step import batch_loss
 
 SAVE_SECONDS = 120.0  # a kill loses at most this much work
@@ -68,7 +70,15 @@ class Trainer:
             while self.job.trains and not self._finished():
                 self._epoch()
         self.save()
-        return self._test() if test else {}
+        found = self._test() if test else {}
+        write_report(
+            self.folder / "report.html",
+            self.folder.name,
+            self.job.recipe.model_dump(exclude_none=True),
+            self.job.dataset.card,
+            read_metrics(self.folder / "metrics.jsonl"),
+        )
+        return found
 
     def _finished(self) -> bool:
         recipe = self.job.recipe
@@ -275,13 +285,9 @@ class Trainer:
 
     def _cut_metrics(self) -> None:
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [
-            line
-            for line in lines
-            if (seen := _json(line)) and seen["split"] == "valid" and seen["step"] <= self.step
-        ]
-        write_text(path, "".join(line + "\n" for line in kept))
+        lines = read_metrics(path)
+        kept = [x for x in lines if x["split"] == "valid" and x["step"] <= self.step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _test(self) -> dict[str, float]:
         """Load the best weights, read the test split, write its line."""
@@ -327,10 +333,3 @@ class Trainer:
 
 def _mix(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch * 7919 + 17) % 2**63
-
-
-def _json(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)  # type: ignore[no-any-return]
-    except json.JSONDecodeError:  # a line cut short by a kill
-        return None
