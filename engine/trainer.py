@@ -20,6 +20,7 @@ from ..datasets.atomic import write_text
 from ..datasets.errors import ResourceError
 from ..samplers.batches import epoch_batches
 from . import checkpoint
+from .average import Average
 from .history import read_metrics
 from .interrupt import Interrupted
 from .job import Job
@@ -45,11 +46,9 @@ class Trainer:
         self.best: float | None = None
         self.best_epoch = -1
         self.stale = 0
-        self.average: dict[str, Tensor] = {}
+        self.average = Average(job.model, job.recipe.average)
         self._stop = False
         self._reset_sums()
-        if job.recipe.average:
-            self.average = {n: p.detach().clone() for n, p in job.model.named_parameters()}
 
     def _reset_sums(self) -> None:
         device = self.job.device
@@ -138,15 +137,8 @@ class Trainer:
         self.loss_sum += value
         self.loss_steps += 1
         self.step += 1
-        if self.average:
-            self._move_average()
+        self.average.move(self.step)
         return len(batch.positive), scored
-
-    def _move_average(self) -> None:
-        # A short memory at first, so that the start is forgotten as soon as steps replace it.
-        keep = min(self.job.recipe.average, (1 + self.step) / (10 + self.step))
-        mine = [p.detach() for _, p in self.job.model.named_parameters()]
-        torch._foreach_lerp_(list(self.average.values()), mine, 1 - keep)
 
     def _between_steps(self, began: float, rows: int, scored: int) -> None:
         """Show figures now and then, save now and then, stop when asked."""
@@ -189,7 +181,7 @@ class Trainer:
         self._reset_sums()
         improved = True
         if len(job.dataset.valid):
-            with self._averaged():
+            with self.average.in_place():
                 found = job.evaluate("valid", recipe.evaluate_limit)
             value = found[recipe.metric]
             sign = 1 if higher_is_better(recipe.metric) else -1
@@ -202,7 +194,7 @@ class Trainer:
                 self.stale += 1
         line["seconds"] = round(self.elapsed(), 3)
         if improved:
-            with self._averaged():
+            with self.average.in_place():
                 self.save_weights()
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -210,23 +202,6 @@ class Trainer:
 
     def _best_text(self) -> str:
         return "" if self.best is None else f"best {self.job.recipe.metric} {self.best:.4f}"
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Put the averaged weights in the model's place for a while."""
-        if not self.average:
-            yield
-            return
-        own = {n: p.detach().clone() for n, p in self.job.model.named_parameters()}
-        with torch.no_grad():
-            for name, parameter in self.job.model.named_parameters():
-                parameter.copy_(self.average[name])
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.job.model.named_parameters():
-                    parameter.copy_(own[name])
 
     def save_weights(self) -> None:
         """Write the model's weights as the best so far."""
@@ -245,7 +220,7 @@ class Trainer:
                 "optimizer": job.optimizer.state_dict() if job.trains else {},
                 "sampler": checkpoint.buffers(job.sampler),
                 "loss_buffers": checkpoint.buffers(job.loss),
-                "average": self.average,
+                "average": self.average.values,
                 "generator": job.generator.get_state(),
                 "cpu_rng": torch.get_rng_state(),
                 **cuda,
@@ -272,7 +247,7 @@ class Trainer:
             job.optimizer.load_state_dict(state["optimizer"])
         checkpoint.restore_buffers(job.sampler, state["sampler"])
         checkpoint.restore_buffers(job.loss, state["loss_buffers"])
-        self.average = state["average"]
+        self.average.values = state["average"]
         job.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["cpu_rng"].cpu())
         if "cuda_rng" in state and job.device.type == "cuda":

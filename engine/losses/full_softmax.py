@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 import torch
@@ -92,8 +93,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             lse = torch.logaddexp(lse, part)
         ctx.save_for_backward(q, table, positive, lse, *learnt)
         ctx.similarity, ctx.width, ctx.smoothing = similarity, width, smoothing
-        kind = q.device.type
-        ctx.autocast = (kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+        ctx.autocast = _autocast(q.device.type)
         loss = lse - (1 - smoothing) * target
         return loss - smoothing * mean if smoothing else loss
 
@@ -105,11 +105,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_q = torch.zeros_like(q)
         grad_table = torch.empty_like(table)
         grad_learnt = [torch.zeros_like(p) for p in learnt]
-        kind, enabled, dtype = ctx.autocast
         for first in range(0, N, width):
             q_leaf = q.detach().requires_grad_()
             chunk = table[first : first + width].detach().requires_grad_()
-            with torch.enable_grad(), torch.autocast(kind, dtype, enabled=enabled):
+            with torch.enable_grad(), ctx.autocast:
                 scores = _scores(ctx.similarity, q_leaf, chunk)
             with torch.no_grad():
                 slope = (scores - lse[:, None]).exp_()
@@ -132,6 +131,13 @@ def _scores(similarity: Similarity, q: Tensor, chunk: Tensor) -> Tensor:
     """(M, D), (C, D) -> (M, C) in float32 at least: half precision cannot hold a log-sum-exp."""
     scores = similarity.full(q, chunk)
     return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def _autocast(kind: str) -> AbstractContextManager[Any]:
+    """Return what makes the backward pass compute scores in the precision of the forward pass."""
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, torch.get_autocast_dtype(kind))
+    return nullcontext()
 
 
 def _column(positive: Tensor, first: int, width: int) -> tuple[Tensor, Tensor]:
