@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import polars as pl
 
 from .errors import DataError, UsageError
@@ -17,8 +18,7 @@ from .triple_files import NAMES, header_of
 
 def is_frame(source: object) -> bool:
     """Say whether something is a frame that can be read here."""
-    module = type(source).__module__.split(".")[0]
-    return module in ("pandas", "polars") and hasattr(source, "columns")
+    return isinstance(source, pl.DataFrame | pl.LazyFrame | pd.DataFrame)
 
 
 def to_polars(frame: Any) -> pl.LazyFrame:

@@ -210,7 +210,9 @@ def _recbole(folder: Path, paths: list[Path], format: str, columns: Columns | No
         parts[part] = path
     if "all" in parts:
         parts = {"all": parts["all"]}
-    elif "train" not in parts or "test" not in parts:
+    elif "train" in parts and "test" in parts:
+        parts = {p: parts[p] for p in ("train", "valid", "test") if p in parts}
+    else:
         raise DataError(
             f"{folder} has {sorted(p.name for p in paths)}: a split needs train and test"
         )

@@ -70,9 +70,10 @@ def _interactions(dataset: Dataset) -> ProtocolCard:
         notes.append(note)
     cold = counts["test rows with an unseen user"]
     if cold > len(test) / 2:
+        advice = "" if dataset.card.split.startswith("Pre") else "; consider split=LeaveOneOut()"
         notes.append(
             f"warning: {cold} of {len(test)} test rows are of users without a training row, so "
-            "the test says little about personal ranking; consider split=LeaveOneOut()"
+            f"the test says little about personal ranking{advice}"
         )
     return replace(
         dataset.card, counts=counts, leakage=leakage, notes=notes + _unseen(counts),

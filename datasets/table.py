@@ -88,6 +88,8 @@ def standard(
 ) -> Iterator[pl.DataFrame]:
     """Stream a table and bring it to the standard columns and types."""
     wanted = frame.select(pl.col(column).alias(role) for role, column in found.roles.items())
+    if text is not None:  # an empty line comes as a row of nulls
+        wanted = wanted.filter(~pl.all_horizontal(pl.all().is_null()))
     start = 0
     try:
         for batch in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
