@@ -16,6 +16,7 @@ from ..datasets.errors import UsageError, closest
 from ..datasets.interactions import Interactions
 from ..datasets.sequences import Sequences, prefix_of
 from .base import Model, Similarity, rows
+from .dropout import Dropout
 from .similarity import Cosine
 from .spectral import spectral_embeddings
 from .transformer import Block
@@ -76,7 +77,7 @@ class SASRec(Model):
         self.items = nn.Parameter(vectors)
         self.inputs = None if tied else nn.Parameter(vectors.clone())
         self.positions = nn.Parameter(torch.randn(max_length, dim) * 0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
                 dim,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from .dropout import Dropout
+
 
 class CausalAttention(nn.Module):
     """Multi-head self-attention in which a position sees itself and what came before.
@@ -58,7 +60,7 @@ class Block(nn.Module):
         self.forward_norm = nn.LayerNorm(dim)
         self.widen = nn.Linear(dim, hidden)
         self.narrow = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
