@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from ...datasets.batch import ungroup
 from ...datasets.errors import UsageError
 from ...samplers.base import Negatives
 from .base import Loss
@@ -54,9 +55,11 @@ class SampledSoftmax(Loss):
                 "Hardest) do not have; use correct='auto', or a proposal without them"
             )
         if self.correct is not False and negatives.log_q is not None:
-            pool = negatives.ids.shape[1]
-            logits = logits - (negatives.log_q_rows(M) + math.log(pool))
+            logits = logits - ungroup(negatives.log_q + math.log(K), M)
         if negatives.valid is not None:
-            logits = logits.masked_fill(~negatives.valid, torch.finfo(logits.dtype).min)
+            out, lowest = ~negatives.valid, torch.finfo(logits.dtype).min
+            # In place where the tensor is ours: (M, K) is the largest there is.
+            ours = logits is not scores
+            logits = logits.masked_fill_(out, lowest) if ours else logits.masked_fill(out, lowest)
         # softplus of the log-odds, in the form that is exact in float64 as well
         return -F.logsigmoid(positive - logits.logsumexp(1))

@@ -97,6 +97,19 @@ def test_half_precision_accumulates_in_single():
     torch.testing.assert_close(loss, want, rtol=0.02, atol=0.05)
 
 
+def test_autocast_recomputes_in_the_same_precision():
+    q, table, positive, _ = data(M=40, N=700, D=64, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = FullSoftmax(budget_mb=0.05)(q, table, positive, Dot())
+    assert loss.dtype == torch.float32
+    loss.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = (q @ table.T).float()
+    want = F.cross_entropy(scores, positive, reduction="none")
+    torch.testing.assert_close(loss, want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(q.grad, torch.autograd.grad(want.sum(), q)[0], rtol=0.05, atol=0.2)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
