@@ -14,7 +14,7 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p hardneg
+	$(BIN)/mypy
 
 bench: $(READY)
 	$(BIN)/python -P benchmarks/run.py
@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("hardneg needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/hardneg
 	@touch $@
 
 clean:

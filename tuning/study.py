@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..datasets.atomic import write_text
@@ -100,7 +101,8 @@ def _open_folder(base: Recipe, out: str | Path | None) -> Path:
 def _record(folder: Path, base: Recipe) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{(folder / 'study.db').resolve()}"
-    direction = "maximize" if higher_is_better(base.metric) else "minimize"
+    up = higher_is_better(base.metric)
+    direction = StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE
     record = optuna.create_study(
         storage=storage, study_name=NAME, load_if_exists=True, direction=direction
     )
@@ -199,7 +201,7 @@ def _short(value: BaseDistribution | float | str) -> str:
 def show_study(study: Study, as_json: bool) -> None:
     """Print the trials, best first, and the winner's test figures."""
     done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = -1 if study.record.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    sign = -1 if study.record.direction == StudyDirection.MAXIMIZE else 1
     rows = [
         {"trial": t.number, study.best.recipe.metric: t.value, **t.params}
         for t in sorted(done, key=lambda t: sign * (t.value or 0.0))
