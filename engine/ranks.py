@@ -36,23 +36,15 @@ def rank_counts(
     b, N = scores.shape
     assert known is None or known.num_candidates == N
     assert not len(question.target) or int(question.target.max()) < N  # the kernel looks at no edge
-    row, target = question.row.contiguous(), question.target.contiguous()
+    target, owner = question.target.contiguous(), question.owner.contiguous()
+    base = question.row * N
+    keys = torch.zeros(0, dtype=torch.int64) if known is None else known.keys
     counts = np.zeros((2, len(target)), np.int64)
-    counts[1] -= 1  # the target itself
-    keys = start = stop = torch.zeros(0, dtype=torch.int64)
-    if known is None:
-        start = stop = torch.zeros(b, dtype=torch.int64)
-    else:
-        keys = known.keys
-        start, stop = known.bounds(row)
-        own = row[question.owner]
-        counts[1] += known.contains(own, target[:, None]).squeeze(1).numpy()  # is out already
-    offsets = torch.searchsorted(question.owner.contiguous(), torch.arange(b + 1))
     nan = np.zeros(b, np.bool_)
     kernel: Any = _rank_counts
     kernel(
-        scores.detach().contiguous().numpy(), target.numpy(), offsets.numpy(), keys.numpy(),
-        start.numpy(), stop.numpy(), row.numpy() * N, counts, nan,
+        scores.detach().contiguous().numpy(), target.numpy(), owner.numpy(), keys.numpy(),
+        base.numpy(), counts, nan,
     )  # fmt: skip
     if nan.any():
         raise ResourceError(NAN_SCORES)
@@ -116,10 +108,23 @@ def _any_nan(scores):  # type: ignore[no-untyped-def]
     return nan > 0
 
 
+@numba.njit(cache=True)
+def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
+    lo, hi = 0, len(ordered)
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if ordered[mid] < x:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
+
+
 @numba.njit(parallel=True, cache=True)
-def _rank_counts(scores, target, offsets, keys, start, stop, base, counts, nan):  # type: ignore[no-untyped-def]
+def _rank_counts(scores, target, owner, keys, base, counts, nan):  # type: ignore[no-untyped-def]
     for m in numba.prange(len(scores)):
-        row, asked = scores[m], range(offsets[m], offsets[m + 1])
+        row = scores[m]
+        asked = range(_first_not_below(owner, m), _first_not_below(owner, m + 1))
         # A tile stays in the first-level cache while all targets of the row are compared with it:
         # for the few targets a query has this is far cheaper than a search for every score.
         for lo in range(0, len(row), _TILE):
@@ -129,10 +134,15 @@ def _rank_counts(scores, target, offsets, keys, start, stop, base, counts, nan):
                 higher, same = _compare(tile, row[target[t]])
                 counts[0, t] += higher
                 counts[1, t] += same
-        known = np.empty(stop[m] - start[m], scores.dtype)
+        first = _first_not_below(keys, base[m])
+        known = keys[first : _first_not_below(keys, base[m] + len(row))] - base[m]
+        left_out = np.empty(len(known), row.dtype)
         for j in range(len(known)):
-            known[j] = row[keys[start[m] + j] - base[m]]
+            left_out[j] = row[known[j]]
         for t in asked:
-            higher, same = _compare(known, row[target[t]])
+            higher, same = _compare(left_out, row[target[t]])
             counts[0, t] -= higher
             counts[1, t] -= same
+            at = _first_not_below(known, target[t])
+            if at == len(known) or known[at] != target[t]:
+                counts[1, t] -= 1  # the target itself; a known one is out already
