@@ -24,7 +24,7 @@ class SequenceQuery(NamedTuple):
 
     items: Tensor  # (B, L) int64, right-padded with 0
     lengths: Tensor  # (B,) int64, real items of each row, >= 1
-    index: Tensor  # (M,) int64, into the flattened (B * L) positions: where predictions are made
+    index: Tensor  # type: ignore[assignment]  # (M,) int64, into the flattened (B * L) positions: where predictions are made
 
 
 class TripleQuery(NamedTuple):

@@ -56,7 +56,7 @@ def write_columns(path: str | Path, columns: Mapping[str, Column]) -> None:
         file.write(struct.pack("<Q", len(text)) + text)
         for column in columns.values():
             for piece in column.pieces:
-                file.write(memoryview(np.ascontiguousarray(piece, dtype=column.dtype)).cast("B"))
+                file.write(np.ascontiguousarray(piece, dtype=column.dtype).data.cast("B"))
 
 
 def open_columns(path: str | Path) -> dict[str, Tensor]:

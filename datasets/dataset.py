@@ -111,5 +111,5 @@ def digest(vocabularies: Mapping[str, Vocabulary], parts: Iterable[tuple[str, Ro
             for start in range(0, len(array), 1 << 20):
                 piece = array[start : start + (1 << 20)]
                 kind = np.float32 if piece.dtype.kind == "f" else np.int64
-                total.update(memoryview(np.ascontiguousarray(piece, dtype=kind)).cast("B"))
+                total.update(np.ascontiguousarray(piece, dtype=kind).data.cast("B"))
     return total.hexdigest()

@@ -37,7 +37,7 @@ class Spool:
         """Add rows; every call must bring the same columns."""
         for name, values in columns.items():
             with self.path(name).open("ab") as file:
-                file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+                file.write(np.ascontiguousarray(values).data.cast("B"))
             self.dtypes[name] = str(values.dtype)
         self.rows += len(next(iter(columns.values())))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user)
 
-    def columns(self) -> dict[str, Tensor]:
+    def columns(self) -> dict[str, Any]:
         """Return the columns that are there, by name."""
         names = ("user", "item", "timestamp", "weight")
         return {name: c for name in names if (c := getattr(self, name)) is not None}
@@ -46,7 +47,7 @@ class Interactions:
         """Return the rows of both, ours first; a column only one of them has is dropped."""
         mine, theirs = self.columns(), other.columns()
         both = {k: torch.cat([v, theirs[k]]) for k, v in mine.items() if k in theirs}
-        missing = {k: None for k in ("timestamp", "weight") if k not in both}
+        missing: dict[str, Any] = {k: None for k in ("timestamp", "weight") if k not in both}
         return replace(self, **both, **missing)
 
     def to(self, device: torch.device | str) -> Interactions:

@@ -62,12 +62,12 @@ def _file_format(path: Path) -> str:
         return "triples"
     if by_name == "csv":
         return by_name
-    if separator in ("", " ") and all(c.isdigit() for row in cells for c in row):
+    if separator in ("", " ") and all(c.lstrip("-").isdigit() for row in cells for c in row):
         pairs = all(len(row) == 2 for row in cells)
         users = [row[0] for row in cells]
         return "pairs" if pairs and len(set(users)) < len(users) else "sequences"
-    if separator == "\t" and all(len(row) == 3 for row in cells):
-        numeric = all(c.strip().lstrip("-").replace(".", "", 1).isdigit() for c in cells[-1])
+    if separator == "\t" and len(cells[0]) == 3:
+        numeric = all(c.strip().lstrip("-").replace(".", "", 1).isdigit() for c in cells[0])
         return "csv" if numeric else "triples"
     if not separator and len(lines) > 1:
         raise DataError(
