@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
 
 from .columns import Column, open_columns, write_columns
 from .errors import DataError
@@ -83,7 +82,7 @@ class Dataset:
         return cls(card.name, card.kind, **parts, vocabularies=vocabularies, card=card)  # type: ignore[arg-type]
 
 
-def rows_of(kind: str, columns: Mapping[str, Tensor], sizes: list[int], place: str) -> Rows:
+def rows_of(kind: str, columns: Mapping[str, Any], sizes: list[int], place: str) -> Rows:
     """Make `Interactions` or `Triples` of encoded columns; a missing column is a `DataError`."""
     needed = ("user", "item") if kind == "interactions" else ("head", "relation", "tail")
     for name in needed:

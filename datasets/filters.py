@@ -80,6 +80,8 @@ class Filters:
         return int(len(keep) - keep.sum())
 
     def _repeats(self, columns: Columns, keep: np.ndarray, sizes: tuple[int, int]) -> int:
+        other: tuple[np.ndarray, ...]
+        factor: tuple[int, ...]
         if "user" in columns:
             group, other, factor = columns["user"], (columns["item"],), (sizes[1],)
         else:

@@ -46,7 +46,9 @@ class Interactions:
     def concat(self, other: Interactions) -> Interactions:
         """Return the rows of both, ours first; a column only one of them has is dropped."""
         mine, theirs = self.columns(), other.columns()
-        both = {k: torch.cat([v, theirs[k]]) for k, v in mine.items() if k in theirs}
+        both: dict[str, Any] = {
+            k: torch.cat([v, theirs[k]]) for k, v in mine.items() if k in theirs
+        }
         missing: dict[str, Any] = {k: None for k in ("timestamp", "weight") if k not in both}
         return replace(self, **both, **missing)
 

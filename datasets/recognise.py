@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -198,7 +199,7 @@ def _openke(folder: Path) -> Source:
 
 def _recbole(folder: Path, paths: list[Path], format: str, columns: Columns | None) -> Source:  # noqa: A002
     """Make a source of atomic files: one, or NAME.train.inter with NAME.test.inter."""
-    parts = {}
+    parts: dict[str, Any] = {}
     for path in paths:
         pieces = path.name.split(".")
         part = _PARTS.get(pieces[-2], "all") if len(pieces) > 2 else "all"

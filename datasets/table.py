@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -110,7 +111,7 @@ def standard(
 def _rows(path: Path, found: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the data rows, as slowly as Python does; only for messages."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        quoting = csv.QUOTE_NONE if found.separator == "\t" else csv.QUOTE_MINIMAL
+        quoting: Any = csv.QUOTE_NONE if found.separator == "\t" else csv.QUOTE_MINIMAL
         reader = csv.reader(file, delimiter=found.separator, quoting=quoting)
         for number, cells in enumerate(filter(None, reader)):
             if number or not found.header:

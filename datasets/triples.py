@@ -47,7 +47,8 @@ class Triples:
     def concat(self, other: Triples) -> Triples:
         """Return the triples of both, ours first."""
         theirs = other.columns()
-        return replace(self, **{k: torch.cat([v, theirs[k]]) for k, v in self.columns().items()})
+        both: dict[str, Any] = {k: torch.cat([v, theirs[k]]) for k, v in self.columns().items()}
+        return replace(self, **both)
 
     def to(self, device: torch.device | str) -> Triples:
         """Return the same triples on another device."""

@@ -62,7 +62,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             if meta.get("format") != FORMAT:
                 raise DataError(f"{path}: not a hardneg file (format {meta.get('format')!r})")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return unflatten(json.loads(meta["tree"]), tensors)  # type: ignore[no-any-return]
+            return unflatten(json.loads(meta["tree"]), tensors)
     except FileNotFoundError:
         raise DataError(f"{path}: missing; the run folder is incomplete") from None
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:

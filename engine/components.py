@@ -201,7 +201,7 @@ def build(spec: Spec, role: str, where: str, *leading: Any) -> Any:
     """Construct the component; `leading` is what the engine hands over first (the data)."""
     spec = normalise(spec, role, where)
     cls = find(spec, role, where)
-    hints = get_type_hints(cls.__init__, include_extras=True)
+    hints = _hints(cls)
     kwargs = {}
     for name, value in spec.kwargs.items():
         if isinstance(value, Spec):
@@ -236,6 +236,10 @@ def _check(value: Any, hint: Any, where: str) -> Any:
         )
     except ValidationError as error:
         raise UsageError(f"{where}: {error.errors()[0]['msg'].lower()}") from None
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls.__init__, include_extras=True)
 
 
 def override(expression: Expression, path: str, value: Any, role: str, where: str) -> Expression:
@@ -280,7 +284,7 @@ def tunable(expression: Expression, role: str, where: str) -> dict[str, Any]:
     for stage in expression:
         stage = normalise(stage, role, where)
         cls = find(stage, role, where)
-        hints = get_type_hints(cls.__init__, include_extras=True)
+        hints = _hints(cls)
         for name in parameters(cls):
             for extra in getattr(hints.get(name), "__metadata__", ()):
                 if hasattr(extra, "to_internal_repr"):  # an optuna distribution

@@ -219,12 +219,13 @@ class Run:
 
     @cached_property
     def _chronological(self) -> tuple[Tensor, Tensor]:
-        return self._everything.chronological()  # type: ignore[no-any-return]
+        return self._everything.chronological()
 
     def _history_scores(self, history: Tensor) -> Tensor:
         """Return the scores of every item for a history the model has not seen: (1, N)."""
-        if hasattr(self.model, "scores_of"):
-            return self.model.scores_of(history)  # type: ignore[no-any-return]
+        model: Any = self.model
+        if hasattr(model, "scores_of"):
+            return model.scores_of(history)
         return self._full(self.model.fold_in(history, self.nodes))
 
     def _full(self, q: Tensor) -> Tensor:
@@ -232,10 +233,11 @@ class Run:
 
     def _scores(self, query: Query, row: Tensor) -> Tensor:
         """Return the scores of every candidate for one query: (1, N)."""
-        if hasattr(self.model, "scores"):
+        model: Any = self.model
+        if hasattr(model, "scores"):
             empty = torch.empty(0, dtype=torch.int64)
             question = Question(query, row, empty, empty, torch.zeros_like(row))
-            return self.model.scores(question)  # type: ignore[no-any-return]
+            return model.scores(question)
         return self._full(self.model.encode(query, self.nodes))
 
     def _hits(self, scores: Tensor, exclude: Tensor, k: int, field: str) -> list[Hit]:
@@ -266,4 +268,4 @@ class Run:
         relations = getattr(model, "relations", None)
         if relations is None:
             raise UsageError(f"{type(model).__name__} has no relation table")
-        return relations.detach()  # type: ignore[no-any-return]
+        return relations.detach()

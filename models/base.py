@@ -61,7 +61,7 @@ class Model(nn.Module):
 
     def score(self, q: Tensor, nodes: Tensor, ids: Tensor) -> Tensor:
         """(M, D), (V, D), (G, K) candidate ids -> (M, K)."""
-        return self.similarity(q, nodes, ids)  # type: ignore[no-any-return]
+        return self.similarity(q, nodes, ids)
 
     def table(self, nodes: Tensor) -> Tensor:
         """Return the rows that can be ranked: (N, D)."""
