@@ -67,7 +67,7 @@ def map_columns(names: list[str], columns: Columns | None, place: str) -> dict[s
             raise DataError(
                 f"{place} has no column that names the {role}; the columns are "
                 f"{', '.join(map(repr, names[:12]))}: say which, e.g. columns={{{role!r}: "
-                f"{names[0]!r}}}, or check the separator"
+                f"{names[0]!r}}}, or by number if the first line is no header, or set format"
             )
     return roles
 

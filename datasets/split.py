@@ -80,8 +80,9 @@ class Temporal(Split):
         time = columns["timestamp"]
         kept = time[keep]
         n = len(kept)
-        cuts = [max(0, round(n * (1 - self.test - self.valid)) - 1),
-                max(0, round(n * (1 - self.test)) - 1)]  # fmt: skip
+        # Rounded down, so that a short log still has something to test; 1e-9 for 0.7 * 10 < 7.
+        shares = (1 - self.test - self.valid, 1 - self.test)
+        cuts = [max(0, int(n * share + 1e-9) - 1) for share in shares]
         kept.partition(cuts)
         first, second = kept[cuts]
         if self.test > 0 and kept.max() <= second:
