@@ -49,8 +49,9 @@ class Hardest(Proposal):
         return Negatives(ids, None, best > -torch.inf)
 
     def _best_of(self, ask: Ask, chunk: Tensor) -> tuple[Tensor, Tensor]:
-        scores = ask.score(chunk[None]).masked_fill(chunk == ask.positive[:, None], -torch.inf)
+        out = chunk == ask.positive[:, None]  # (M, C)
         if ask.known is not None:
-            scores = scores.masked_fill(ask.known.contains(ask.row, chunk[None]), -torch.inf)
+            out |= ask.known.contains(ask.row, chunk[None])
+        scores = ask.score(chunk[None]).masked_fill(out, -torch.inf)
         found = scores.topk(min(self.num, len(chunk)), dim=1)
         return found.values, found.indices

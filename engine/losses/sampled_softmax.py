@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.batch import ungroup
@@ -44,22 +45,47 @@ class SampledSoftmax(Loss):
     def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         M, K = scores.shape
-        logits = scores
-        if negatives.weight is not None:
-            p = negatives.probabilities(scores)
-            count = K if negatives.valid is None else negatives.valid.sum(1, keepdim=True)
-            logits = logits + (p * count).clamp_min(torch.finfo(p.dtype).tiny).log()
+        shift = None  # (M, K), or (1, K) where the batch shares a pool
         if self.correct is True and negatives.log_q is None:
             raise UsageError(
                 "SampledSoftmax(correct=True) needs log_q, which choices by score (TopK, "
                 "Hardest) do not have; use correct='auto', or a proposal without them"
             )
         if self.correct is not False and negatives.log_q is not None:
-            logits = logits - ungroup(negatives.log_q + math.log(K), M)
-        if negatives.valid is not None:
-            out, lowest = ~negatives.valid, torch.finfo(logits.dtype).min
-            # In place where the tensor is ours: (M, K) is the largest there is.
-            ours = logits is not scores
-            logits = logits.masked_fill_(out, lowest) if ours else logits.masked_fill(out, lowest)
+            shift = -negatives.log_q - math.log(K)
+            shift = shift if len(shift) == 1 else ungroup(shift, M)
+        if negatives.weight is not None:
+            p = negatives.probabilities(scores)
+            count = K if negatives.valid is None else negatives.valid.sum(1, keepdim=True)
+            log_weight = (p * count).clamp_min(torch.finfo(p.dtype).tiny).log()
+            shift = log_weight if shift is None else log_weight + shift
+        against: Tensor = _LogSumExp.apply(scores, shift, negatives.valid)
         # softplus of the log-odds, in the form that is exact in float64 as well
-        return -F.logsigmoid(positive - logits.logsumexp(1))
+        return -F.logsigmoid(positive - against)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """log of the sum over valid columns of exp(scores + shift), with one (M, K) tensor of its own.
+
+    Written out because (M, K) is the largest tensor of a step, and adding, masking and reducing
+    one after the other would make five of them. A row without valid columns gives the lowest
+    number there is, not minus infinity, whose gradient would be NaN.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, shift: Tensor | None, valid: Tensor | None) -> Tensor:
+        share = scores.clone() if shift is None else scores + shift.to(scores.dtype)
+        if valid is not None:
+            share.masked_fill_(~valid, torch.finfo(share.dtype).min)
+        top = share.amax(1, keepdim=True)
+        total = share.sub_(top).exp_().sum(1, keepdim=True)
+        ctx.save_for_backward(share, total)
+        ctx.valid = valid
+        return (total.log() + top).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        share, total = ctx.saved_tensors
+        slope = share * (grad[:, None] / total)
+        return slope if ctx.valid is None else slope.mul_(ctx.valid), None, None
