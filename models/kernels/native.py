@@ -61,6 +61,13 @@ def forward(kind, q, table, ids, size, out):
 
 
 @numba.njit(fastmath=_FAST, inline="always")
+def _unit(weight, real, imag):
+    """A complex number of length `weight` in the direction given; 0 has none and gives 0."""
+    scale = weight * (np.float32(1) / np.sqrt(real * real + imag * imag + _TINY))
+    return scale * real, scale * imag
+
+
+@numba.njit(fastmath=_FAST, inline="always")
 def _pull(kind, weight, q, m, table, c, to_q, i, to_table, j):
     """Add weight * d(score)/d(q) to row i of `to_q` and the table's part to row j of `to_table`."""
     D = q.shape[1]
@@ -82,46 +89,35 @@ def _pull(kind, weight, q, m, table, c, to_q, i, to_table, j):
     else:
         half = D // 2
         for d in range(half):
-            a = q[m, d] - table[c, d]
-            b = q[m, d + half] - table[c, d + half]
-            scale = weight * (np.float32(1) / np.sqrt(a * a + b * b + _TINY))
-            to_q[i, d] += scale * a
-            to_q[i, d + half] += scale * b
-            to_table[j, d] -= scale * a
-            to_table[j, d + half] -= scale * b
+            f = d + half
+            real, imag = _unit(weight, q[m, d] - table[c, d], q[m, f] - table[c, f])
+            to_q[i, d] += real
+            to_q[i, f] += imag
+            to_table[j, d] -= real
+            to_table[j, f] -= imag
 
 
 @numba.njit(fastmath=_FAST, inline="always")
 def _pull_four(weight, q, m, table, c, e, to_q, to_table, k, j):
     """`_pull` of complex rows m, m + 1 against c, e: a value read or written serves two pairs."""
     half = q.shape[1] // 2
-    one = np.float32(1)
     w, x, y, z = weight[m, k], weight[m, k + 1], weight[m + 1, k], weight[m + 1, k + 1]
     for d in range(half):
         f = d + half
-        a, b = q[m, d] - table[c, d], q[m, f] - table[c, f]
-        scale = w * (one / np.sqrt(a * a + b * b + _TINY))
-        a, b = a * scale, b * scale
-        m_real, m_imaginary, c_real, c_imaginary = a, b, a, b
-        a, b = q[m, d] - table[e, d], q[m, f] - table[e, f]
-        scale = x * (one / np.sqrt(a * a + b * b + _TINY))
-        a, b = a * scale, b * scale
-        to_q[m, d] += m_real + a
-        to_q[m, f] += m_imaginary + b
-        e_real, e_imaginary = a, b
-        a, b = q[m + 1, d] - table[c, d], q[m + 1, f] - table[c, f]
-        scale = y * (one / np.sqrt(a * a + b * b + _TINY))
-        a, b = a * scale, b * scale
-        to_table[j, d] -= c_real + a
-        to_table[j, f] -= c_imaginary + b
-        m_real, m_imaginary = a, b
-        a, b = q[m + 1, d] - table[e, d], q[m + 1, f] - table[e, f]
-        scale = z * (one / np.sqrt(a * a + b * b + _TINY))
-        a, b = a * scale, b * scale
-        to_q[m + 1, d] += m_real + a
-        to_q[m + 1, f] += m_imaginary + b
-        to_table[j + 1, d] -= e_real + a
-        to_table[j + 1, f] -= e_imaginary + b
+        m_real, m_imag, n_real, n_imag = q[m, d], q[m, f], q[m + 1, d], q[m + 1, f]
+        c_real, c_imag, e_real, e_imag = table[c, d], table[c, f], table[e, d], table[e, f]
+        mc_real, mc_imag = _unit(w, m_real - c_real, m_imag - c_imag)
+        me_real, me_imag = _unit(x, m_real - e_real, m_imag - e_imag)
+        nc_real, nc_imag = _unit(y, n_real - c_real, n_imag - c_imag)
+        ne_real, ne_imag = _unit(z, n_real - e_real, n_imag - e_imag)
+        to_q[m, d] += mc_real + me_real
+        to_q[m, f] += mc_imag + me_imag
+        to_q[m + 1, d] += nc_real + ne_real
+        to_q[m + 1, f] += nc_imag + ne_imag
+        to_table[j, d] -= mc_real + nc_real
+        to_table[j, f] -= mc_imag + nc_imag
+        to_table[j + 1, d] -= me_real + ne_real
+        to_table[j + 1, f] -= me_imag + ne_imag
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)
@@ -136,6 +132,7 @@ def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
     groups = (M + size - 1) // size
     for task in numba.prange(groups * S):
         g, s = task // S, task % S
+        mine = to_q[s]
         stop_m, stop_k = min(M, g * size + size), K * (s + 1) // S
         for first in range(K * s // S, stop_k, _TILE):
             last = min(stop_k, first + _TILE)
@@ -143,12 +140,12 @@ def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
                 for k in range(first, last, 2):
                     if kind == COMPLEX and m + 1 < stop_m and k + 1 < last:
                         c, e = ids[g, k], ids[g, k + 1]
-                        _pull_four(weight, q, m, table, c, e, to_q[s], to_pool, k, g * K + k)
+                        _pull_four(weight, q, m, table, c, e, mine, to_pool, k, g * K + k)
                         continue
                     for i in range(m, min(stop_m, m + 2)):
                         for j in range(k, min(last, k + 2)):
                             w, at = weight[i, j], g * K + j
-                            _pull(kind, w, q, i, table, ids[g, j], to_q[s], i, to_pool, at)
+                            _pull(kind, w, q, i, table, ids[g, j], mine, i, to_pool, at)
 
 
 @numba.njit(fastmath=_FAST, inline="always")
@@ -168,11 +165,10 @@ def _pull_one(kind, weight, x, i, y, j, to):
     else:
         half = D // 2
         for d in range(half):
-            a = x[i, d] - y[j, d]
-            b = x[i, d + half] - y[j, d + half]
-            scale = weight * (np.float32(1) / np.sqrt(a * a + b * b + _TINY))
-            to[i, d] += scale * a
-            to[i, d + half] += scale * b
+            f = d + half
+            real, imag = _unit(weight, x[i, d] - y[j, d], x[i, f] - y[j, f])
+            to[i, d] += real
+            to[i, f] += imag
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)
