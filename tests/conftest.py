@@ -3,6 +3,7 @@
 import numba
 import pytest
 import torch
+
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.positives import Positives

@@ -6,11 +6,13 @@ from itertools import product
 from pkgutil import walk_packages
 from typing import get_type_hints
 
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution
+
 import hardneg.engine.losses
 import hardneg.models
 import hardneg.samplers
-import pytest
-import torch
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.losses import (
     BCE,
@@ -45,7 +47,6 @@ from hardneg.samplers import (
     TopK,
     Uniform,
 )
-from optuna.distributions import CategoricalDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

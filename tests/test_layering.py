@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import hardneg
 import pytest
+
+import hardneg
 
 ROOT = Path(hardneg.__file__).parent
 MAY_IMPORT = {

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from hardneg.datasets import builtin
 from hardneg.datasets.builtin import BUILTIN, Builtin, checksum, fetch, locate
 from hardneg.datasets.errors import DataError, ResourceError

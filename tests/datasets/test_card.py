@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 import torch
+
 from hardneg.datasets.dataset import Dataset
 from hardneg.datasets.errors import DataError
 from hardneg.datasets.interactions import Interactions

@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+
 from hardneg.datasets.dataset import Dataset
 from hardneg.datasets.errors import DataError, ResourceError, UsageError
 from hardneg.datasets.lines import LONGEST_LINE

@@ -1,6 +1,7 @@
 import json
 
 import polars as pl
+
 from hardneg.datasets.describe import describe, render
 from hardneg.datasets.load import load_dataset
 

@@ -3,12 +3,13 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hardneg.datasets import split as split_module
 from hardneg.datasets.errors import DataError, UsageError
 from hardneg.datasets.filters import Filters
 from hardneg.datasets.load import load_dataset
-from hypothesis import given
-from hypothesis import strategies as st
 
 logs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60)
 ALL_TRAIN = "Ratio(valid=0, test=0)"

@@ -3,6 +3,7 @@
 import pandas as pd
 import polars as pl
 import pytest
+
 from hardneg.datasets.load import load_dataset
 
 LOG = [("u1", "a", 100), ("u2", "b", 200), ("u1", "b", 300), ("u3", "a", 400)]

@@ -3,6 +3,9 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from hardneg.datasets import split as split_module
 from hardneg.datasets.errors import DataError, UsageError
 from hardneg.datasets.load import load_dataset
@@ -17,8 +20,6 @@ from hardneg.datasets.split import (
     Temporal,
     parse_split,
 )
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 
 @st.composite

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from hardneg.datasets.errors import DataError
-from hardneg.datasets.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hardneg.datasets.errors import DataError
+from hardneg.datasets.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 
 tokens = st.lists(st.text(min_size=1, max_size=6), max_size=30)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hardneg.datasets.batch import SequenceQuery, TripleQuery
 from hardneg.datasets.errors import ResourceError, UsageError
 from hardneg.datasets.interactions import Interactions

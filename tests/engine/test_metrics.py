@@ -8,10 +8,11 @@ import sys
 
 import pytest
 import torch
-from hardneg.datasets.errors import UsageError
-from hardneg.engine.metrics import Ranked, higher_is_better, parse, standard_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hardneg.datasets.errors import UsageError
+from hardneg.engine.metrics import Ranked, higher_is_better, parse, standard_name
 
 
 def value(name, ranks, num_candidates=100):

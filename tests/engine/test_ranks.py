@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hardneg.datasets.batch import Question, UserQuery
 from hardneg.datasets.errors import ResourceError, UsageError
 from hardneg.datasets.positives import Positives
 from hardneg.engine.ranks import rank_counts, rank_counts_torch, top_k
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def ask(targets, rows=None):

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.losses import FullSoftmax
 from hardneg.models.base import Similarity
 from hardneg.models.similarity import ComplexDistance, Cosine, Distance, Dot
-from torch.nn import functional as F
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.losses import SampledSoftmax
 from hardneg.samplers import Ask, Negatives, Popularity, SelfAdversarial, TopK, Uniform
-from torch.nn import functional as F
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from hardneg.datasets.batch import Question, SequenceQuery, UserQuery
 from hardneg.datasets.errors import ResourceError, UsageError
 from hardneg.datasets.interactions import Interactions

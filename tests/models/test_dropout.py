@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hardneg.models.dropout import Dropout
 
 

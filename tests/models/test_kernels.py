@@ -6,11 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hardneg.datasets.batch import ungroup
 from hardneg.models import kernels
 from hardneg.models.kernels import eager, native
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KINDS = ("dot", "l1", "l2", "complex")
 LAYOUTS = [  # M, G, K, C: shared, chunked, ragged, more groups than needed, own, one of each

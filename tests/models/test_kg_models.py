@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from hardneg.datasets.batch import TripleQuery
 from hardneg.datasets.errors import HardnegError, UsageError
 from hardneg.models.complex import ComplEx

@@ -4,6 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
+
 from hardneg.datasets.batch import UserQuery
 from hardneg.datasets.errors import DataError, UsageError
 from hardneg.datasets.interactions import Interactions
@@ -11,8 +14,6 @@ from hardneg.models.graph import EDGE, from_pyg, to_pyg
 from hardneg.models.lightgcn import LightGCN
 from hardneg.models.propagation import adjacency, smooth, unsmooth
 from hardneg.models.spectral import spectral_embeddings
-from safetensors.torch import save_file
-from torch import nn
 
 U, N = 30, 20
 

@@ -4,15 +4,16 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
 from hardneg.datasets.batch import SequenceQuery
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.sequences import prefix_of
 from hardneg.models.sasrec import SASRec
 from hardneg.models.similarity import Cosine, Dot
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.nn import functional as F
 
 N, L = 30, 12
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.models.similarity import ComplexDistance, Cosine, Distance, Dot

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hardneg.models.propagation import inverse_root
 from hardneg.models.spectral import (
     FILL,

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.sequences import Sequences
 from hardneg.samplers import LengthBuckets, Shuffle, epoch_batches
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

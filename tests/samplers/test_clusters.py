@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
+
 from hardneg.samplers import SameCluster
 from hardneg.samplers.kmeans import kmeans, nearest
-from sklearn.cluster import KMeans
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

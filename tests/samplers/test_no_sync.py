@@ -6,6 +6,7 @@ tensor made on the wrong device; no GPU is needed to see it.
 
 import pytest
 import torch
+
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.positives import Positives
 from hardneg.engine.losses import (

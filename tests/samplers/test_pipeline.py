@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Pipeline, SameCluster, SelfAdversarial, TopK, Uniform
 

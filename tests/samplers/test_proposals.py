@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.positives import Positives
 from hardneg.samplers import Ask, Hardest, InBatch, Popularity, SameCluster, Uniform
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

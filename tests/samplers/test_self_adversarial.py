@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Negatives, SelfAdversarial
 

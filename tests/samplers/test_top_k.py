@@ -4,10 +4,11 @@ from math import comb
 
 import pytest
 import torch
+from scipy.stats import chisquare
+
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.samplers import Hardest, InBatch, Negatives, SelfAdversarial, TopK, Uniform
-from scipy.stats import chisquare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
