@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
+from typing import Any
 
 import typer
-from hardneg.datasets.errors import HardnegError
+
+from hardneg.datasets.errors import DataWarning, HardnegError
 from hardneg.engine.cli import app
 from hardneg.engine.interrupt import Interrupted
 from hardneg.tuning import cli as _studies  # noqa: F401  # adds its command to the app
 
+USUAL_WARNING = warnings.showwarning
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; turn what goes wrong into one sentence and an exit code."""
+    warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         app(arguments, standalone_mode=False)
         code = 0
@@ -28,8 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = _complain(f"stopped; everything is saved: hardneg {stop}", 130)
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("stopped", 130)
-    except MemoryError:
-        code = _complain("out of memory; lower batch_size or model.dim", 4)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _is_memory(str(error))):
+            raise
+        code = _complain("out of memory; lower batch_size, model.dim or the negatives", 4)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -38,6 +46,18 @@ def main(arguments: list[str] | None = None) -> None:
         remedy = "; free some space" if full else ""
         code = _complain(f"{error.filename or 'file'}: {error.strerror}{remedy}", 4 if full else 3)
     sys.exit(code)
+
+
+def _is_memory(text: str) -> bool:
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def _warn(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+    """Say what is odd about the data in one line; other warnings look as they always do."""
+    if issubclass(category, DataWarning):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        USUAL_WARNING(message, category, filename, lineno, *rest)
 
 
 def _complain(message: str, code: int) -> int:

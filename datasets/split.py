@@ -29,6 +29,11 @@ class Split:
         raise NotImplementedError
 
 
+def _seed(name: str, seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"{name}: seed={seed} must be 0 or more")
+
+
 def _share(name: str, valid: float, test: float) -> None:
     for key, value in (("valid", valid), ("test", test)):
         if not 0 <= value < 1:
@@ -51,6 +56,7 @@ class Presplit(Split):
 
     def __post_init__(self) -> None:
         _share("Presplit", self.valid, 0.0)
+        _seed("Presplit", self.seed)
 
     def label(self, columns: Columns, keep: np.ndarray, ordered: bool) -> np.ndarray:
         """Cut valid from the training part; never called on the test part."""
@@ -139,6 +145,7 @@ class Ratio(Split):
 
     def __post_init__(self) -> None:
         _share("Ratio", self.valid, self.test)
+        _seed("Ratio", self.seed)
 
     def label(self, columns: Columns, keep: np.ndarray, ordered: bool) -> np.ndarray:
         """Draw the rows of test first, then those of valid."""

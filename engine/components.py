@@ -1,24 +1,25 @@
-"""Components by expression: ``Uniform(256) | TopK(32)``, in recipes, commands and studies.
+"""Components named in expressions: found, checked, built, changed, and what a study may search.
 
-An expression names classes and gives them literals or other expressions; it is parsed, never run.
 A short name is one of ours; a dotted path (``mypackage.samplers.Mine``) is anybody's class.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..datasets.errors import UsageError, closest
+from .expression import Expression, Spec, parse, show, text_of
+
+__all__ = ["Expression", "Spec", "parse", "show"]
 
 ROOT = __name__.rsplit(".", 2)[0]
 HOMES = {
@@ -30,75 +31,6 @@ HOMES = {
     "schedule": ("engine.schedule",),
     "split": ("datasets.split",),
 }
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A class by name with its arguments; arguments are literals or further specs."""
-
-    name: str
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        parts = [_show(value) for value in self.args]
-        parts += [f"{key}={_show(value)}" for key, value in self.kwargs.items()]
-        return f"{self.name}({', '.join(parts)})"
-
-
-Expression = tuple[Spec, ...]  # stages joined by |; most expressions have one
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, tuple) and value and all(isinstance(v, Spec) for v in value):
-        return " | ".join(map(str, value))
-    return str(value) if isinstance(value, Spec) else repr(value)
-
-
-def parse(text: str, where: str) -> Expression:
-    """Read an expression; `where` is the field it stands in, for messages."""
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        message = getattr(error, "msg", None) or "too deep"
-        raise UsageError(
-            f"{where} = {text!r} cannot be read ({message}); "
-            "write it like 'Uniform(256) | TopK(32)'"
-        ) from None
-    return tuple(_stages(tree, text, where))
-
-
-def _stages(node: ast.expr, text: str, where: str) -> Iterator[Spec]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        yield from _stages(node.left, text, where)
-        yield from _stages(node.right, text, where)
-        return
-    if isinstance(node, (ast.Name, ast.Attribute)):
-        yield Spec(ast.unparse(node))
-        return
-    if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
-        args = tuple(_value(arg, text, where) for arg in node.args)
-        kwargs = {k.arg: _value(k.value, text, where) for k in node.keywords if k.arg}
-        if len(kwargs) == len(node.keywords):
-            yield Spec(ast.unparse(node.func), args, kwargs)
-            return
-    raise UsageError(
-        f"{where} = {text!r}: {ast.unparse(node)!r} is not a component; "
-        "write it like 'Uniform(256) | TopK(32)'"
-    )
-
-
-def _value(node: ast.expr, text: str, where: str) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        stages = tuple(_stages(node, text, where))
-        return stages[0] if len(stages) == 1 else stages
-
-
-def show(expression: Expression) -> str:
-    """Write an expression the way `parse` reads it."""
-    return " | ".join(map(str, expression))
 
 
 @cache
@@ -159,11 +91,14 @@ def find(spec: Spec, role: str, where: str) -> type:
     module, _, name = spec.name.rpartition(".")
     try:
         item = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{where}: cannot import {spec.name!r} ({error})") from None
+    except Exception as error:  # the module is anybody's and may fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(
+            f"{where}: cannot import {spec.name!r} ({reason}); check the path and PYTHONPATH"
+        ) from None
     if not (inspect.isclass(item) and issubclass(item, base_classes(role))):
         wanted = " or ".join(base.__name__ for base in base_classes(role))
-        raise UsageError(f"{where}: {spec.name!r} is not a {wanted}")
+        raise UsageError(f"{where}: {spec.name!r} is not a {wanted}; derive the class from it")
     return item
 
 
@@ -175,7 +110,7 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def normalise(spec: Spec, role: str, where: str) -> Spec:
-    """Turn positional arguments into named ones; unknown and missing names are errors."""
+    """Turn positional arguments into named ones and check names, types and inner components."""
     cls = find(spec, role, where)
     accepted = parameters(cls)
     kwargs = dict(spec.kwargs)
@@ -193,7 +128,14 @@ def normalise(spec: Spec, role: str, where: str) -> Spec:
     for name, parameter in accepted.items():
         if parameter.default is inspect.Parameter.empty and name not in kwargs:
             raise UsageError(f"{where}: {spec.name} needs {name!r}, e.g. {spec.name}({name}=...)")
-    ordered = {name: kwargs[name] for name in accepted if name in kwargs}
+    hints, ordered = _hints(cls), {}
+    for name in [n for n in accepted if n in kwargs]:
+        value, hint = kwargs[name], hints.get(name)
+        if isinstance(value, Spec):
+            value = normalise(value, _role_of(value, hint, where), where)
+        else:
+            _check(value, hint, f"{where}: {spec.name}({name}={text_of(value)})")
+        ordered[name] = value
     return replace(spec, args=(), kwargs=ordered)
 
 
@@ -205,10 +147,8 @@ def build(spec: Spec, role: str, where: str, *leading: Any) -> Any:
     kwargs = {}
     for name, value in spec.kwargs.items():
         if isinstance(value, Spec):
-            value = build(value, _role_of(value, where), where)
-        else:
-            value = _check(value, hints.get(name), f"{where}: {spec.name}({name}={value!r})")
-        kwargs[name] = value
+            value = build(value, _role_of(value, hints.get(name), where), where)
+        kwargs[name] = _check(value, hints.get(name), f"{where}: {spec.name}({name}={value!r})")
     try:
         return cls(*leading, **kwargs)
     except UsageError:
@@ -219,12 +159,13 @@ def build(spec: Spec, role: str, where: str, *leading: Any) -> Any:
         raise UsageError(f"{where}: {spec.name}: {error}") from None
 
 
-def _role_of(spec: Spec, where: str) -> str:
+def _role_of(spec: Spec, hint: Any, where: str) -> str:
+    """Return the role an argument with this type hint has room for."""
+    accepted = {hint, *get_args(hint)}
     for role in HOMES:
-        if spec.name in catalogue(role):
+        if accepted & set(base_classes(role)):
             return role
-    every = [name for role in HOMES for name in catalogue(role)]
-    raise UsageError(f"{where}: unknown component {spec.name!r}; {closest(spec.name, every)}")
+    raise UsageError(f"{where}: {spec} stands where a plain value is expected; write a literal")
 
 
 def _check(value: Any, hint: Any, where: str) -> Any:
@@ -239,7 +180,10 @@ def _check(value: Any, hint: Any, where: str) -> Any:
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls.__init__, include_extras=True)
+    try:
+        return get_type_hints(cls.__init__, include_extras=True)
+    except NameError:  # names imported for type checkers only: the class checks for itself
+        return {}
 
 
 def override(expression: Expression, path: str, value: Any, role: str, where: str) -> Expression:
@@ -263,7 +207,8 @@ def override(expression: Expression, path: str, value: Any, role: str, where: st
                 f"{where}.{path}: {stage.name} has no {name} written out to change; "
                 f"write {stage.name}({name}=...) first"
             )
-        [value] = override((inner,), rest, value, _role_of(inner, where), f"{where}.{name}")
+        inner_role = _role_of(inner, _hints(find(stage, role, where)).get(name), where)
+        [value] = override((inner,), rest, value, inner_role, f"{where}.{name}")
     stages[hits[0]] = replace(stage, kwargs={**stage.kwargs, name: value})
     return tuple(stages)
 
@@ -291,7 +236,7 @@ def tunable(expression: Expression, role: str, where: str) -> dict[str, Any]:
                     found[f"{stage.name}.{name}"] = extra
             inner = stage.kwargs.get(name)
             if isinstance(inner, Spec):
-                deeper = tunable((inner,), _role_of(inner, where), where)
+                deeper = tunable((inner,), _role_of(inner, hints.get(name), where), where)
                 found |= {
                     f"{stage.name}.{name}.{k.partition('.')[2]}": v for k, v in deeper.items()
                 }

@@ -15,12 +15,15 @@ from . import components
 from .evaluator import Evaluator
 from .losses.base import Loss, TableLoss
 from .recipe import Recipe
+from .step import batch_loss
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device asked for; ``auto`` is CUDA when there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"device = {name!r} is not supported; use auto, cpu, cuda or cuda:1")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -122,6 +125,7 @@ class Job:
         )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
+        self._rehearse()
 
     def _build_loss(self) -> Loss | TableLoss:
         [spec] = self.recipe.expression("loss")
@@ -129,6 +133,18 @@ class Job:
         if hasattr(loss, "prepare"):
             loss.prepare(self.model.num_candidates)
         return loss
+
+    @torch.no_grad()
+    def _rehearse(self) -> None:
+        """Compute the loss of two examples, so that stages that do not fit together say so now.
+
+        Every draw comes from a generator of its own: training starts as if this had not been.
+        """
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            draws = torch.Generator(self.device).manual_seed(0)
+            batch = self.view.batch(torch.arange(min(2, len(self.view)), device=self.device))
+            batch_loss(self.model, self.sampler, self.loss, batch, self.known, draws)
 
     def evaluate(self, split: str, limit: int = 0) -> dict[str, float]:
         """Rank the held-out part `split` ("valid" or "test") in full."""

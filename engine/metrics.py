@@ -61,7 +61,10 @@ def parse(name: str) -> Metric:
     kind = ALIASES.get(re.sub(r"[_ -]", "", match[1]).lower()) if match else None
     if match is None or kind is None:
         _, at, length = name.strip().partition("@")
-        options = {kind + at + length if kind != "MR" else kind for kind in ALIASES.values()}
+        length = length if length.isdigit() else "10"
+        options = {
+            kind + "@" + length if at and kind != "MR" else kind for kind in ALIASES.values()
+        }
         raise UsageError(f"metric {name!r} is unknown; {closest(name.strip(), options)}")
     cut = None if match[2] is None else int(match[2])
     if cut is None and kind not in _WITHOUT_CUT:

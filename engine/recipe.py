@@ -5,12 +5,13 @@ Read from TOML, checked field by field, written back resolved: the file in a run
 
 from __future__ import annotations
 
+import ast
 import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..datasets.errors import UsageError, closest
 from . import components, metrics
@@ -91,9 +92,15 @@ class Recipe(BaseModel):
     patience: Annotated[int, Field(ge=0)] = 10
     # where and when
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        """Read ``"Recall@10, MRR@10"``, as a command line writes it."""
+        return [n.strip() for n in value.split(",") if n.strip()] if type(value) is str else value
 
     def expression(self, field: str) -> Expression:
         """Parse one of the expression fields."""
@@ -128,6 +135,8 @@ def read(path: Path) -> dict[str, Any]:
 def resolve(fields: dict[str, Any], overrides: dict[str, Any] | None = None) -> Recipe:
     """Check fields, apply ``model.dim``-like overrides and fill in what the task defaults to."""
     overrides = overrides or {}
+    if isinstance(overrides.get("columns"), dict):  # one more column, not instead of the others
+        overrides = overrides | {"columns": {**fields.get("columns", {}), **overrides["columns"]}}
     fields = fields | {name: value for name, value in overrides.items() if "." not in name}
     recipe = _with_defaults(fields)
     for path, value in overrides.items():
@@ -182,14 +191,29 @@ def _check(fields: dict[str, Any]) -> Recipe:
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Read ``key=value`` words; values are TOML literals, or else plain text."""
+    """Read ``key=value`` words; values are TOML or Python literals, or else plain text.
+
+    ``columns.user=who`` says one column at a time.
+    """
     found: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UsageError(f"{word!r} is not key=value, e.g. epochs=20 or model.dim=128")
-        try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = {"True": True, "False": False, "None": None}.get(text, text)
+        if key.startswith("columns."):
+            found.setdefault("columns", {})[key.partition(".")[2]] = _literal(text)
+        else:
+            found[key] = _literal(text)
     return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, (bool, dict, list, type(None))) else text
