@@ -50,7 +50,7 @@ def positives(known, num_rows, num_candidates):
     return Positives(row, candidate, num_rows, num_candidates)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cases())
 def test_counts_are_what_counting_by_hand_gives(case):
     scores, question, known = case
