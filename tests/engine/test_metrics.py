@@ -53,7 +53,7 @@ def test_names_are_read_in_any_case(given_name, standard):
         ("MRR@0", "looks at no rank"),
         ("ndcg@-1", "unknown"),
         ("ndcg@1.5", "unknown"),
-        ("ndgc@ten", "did you mean .NDCG@10."),
+        ("ndcg@ten", "did you mean .NDCG@10."),
         ("", "unknown"),
     ],
 )
