@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from ..datasets.atomic import write_text
 from ..datasets.dataset import Dataset
-from ..datasets.errors import UsageError
+from ..datasets.errors import DataError, UsageError
 from ..datasets.load import load_dataset
 from .job import Job
 from .progress import Reporter
@@ -19,6 +20,8 @@ from .recipe import Recipe, read, resolve
 from .run import Run
 from .trainer import Trainer
 
+STATE = Path("state") / "state.safetensors"
+CHANGEABLE = ("epochs", "patience", "max_minutes")
 READING = ("format", "columns", "split", "min_user", "min_item", "min_rating", "duplicates")
 
 
@@ -55,18 +58,37 @@ def train(
     loaded = given if isinstance(given, Dataset) else load(recipe, given)
     folder = new_folder(out, recipe)
     job = Job(recipe, loaded)  # everything is checked before anything is written
-    loaded.save(folder)
-    write_text(folder / "recipe.toml", recipe.to_toml())
-    Trainer(job, folder, Reporter(quiet=quiet)).run()
+    there = folder.exists()
+    try:
+        loaded.save(folder)
+        write_text(folder / "recipe.toml", recipe.to_toml())
+        Trainer(job, folder, Reporter(quiet=quiet)).run()
+    except BaseException:
+        if not (folder / STATE).exists():  # stopped before anything could be resumed
+            _remove(folder, keep=there)
+        raise
     return Run(folder)
+
+
+def _remove(folder: Path, keep: bool) -> None:
+    """Take back what a failed start wrote; an empty folder that was given stays."""
+    for path in folder.iterdir() if keep else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def resume(folder: str | Path, *, quiet: bool = False, **settings: Any) -> Run:
     """Go on where a run stopped, exactly; `epochs`, `patience` and `max_minutes` may be changed."""
     run = Run(folder)
     for name in settings:
-        if name not in ("epochs", "patience", "max_minutes"):
-            raise UsageError(f"{name!r} cannot change in a resumed run; start a new one with train")
+        if name not in CHANGEABLE:
+            raise UsageError(
+                f"{name!r} cannot change in a resumed run, only {', '.join(CHANGEABLE)} can; "
+                "start a new one with train"
+            )
+    if not (run.folder / STATE).exists():
+        raise DataError(f"{run.folder / STATE}: missing, nothing to resume; start again with train")
     recipe = resolve(run.recipe.model_dump(exclude_none=True), settings)
     trainer = Trainer(Job(recipe, run.dataset), run.folder, Reporter(quiet=quiet))
     trainer.restore()

@@ -48,7 +48,14 @@ class Run:
             raise DataError(f"{self.folder}: no such run folder; `hardneg ls` shows what there is")
         if not (self.folder / "recipe.toml").is_file():
             raise DataError(f"{self.folder}: not a run folder (recipe.toml is missing)")
-        self.recipe: Recipe = resolve(read(self.folder / "recipe.toml"))
+        try:
+            self.recipe: Recipe = resolve(read(self.folder / "recipe.toml"))
+        except UsageError as error:
+            message = str(error).removeprefix(f"{self.folder / 'recipe.toml'}: ")
+            raise DataError(
+                f"{self.folder / 'recipe.toml'}: {message}; this run's recipe is damaged, or of "
+                "another version"
+            ) from None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.recipe.model}, {self.recipe.dataset})"

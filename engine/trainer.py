@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import resource
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..datasets.atomic import write_text
 from ..datasets.errors import ResourceError
 from ..samplers.batches import epoch_batches
 from . import checkpoint
 from .average import Average
-from .history import read_metrics
-from .interrupt import Interrupted
+from .history import append_metrics, cut_metrics, read_metrics
+from .interrupt import Interrupted, StopRequest
 from .job import Job
 from .metrics import higher_is_better
 from .progress import Reporter, compact
@@ -47,7 +40,9 @@ class Trainer:
         self.best_epoch = -1
         self.stale = 0
         self.average = Average(job.model, job.recipe.average)
-        self._stop = False
+        self.metrics = folder / "metrics.jsonl"
+        self.fresh = True  # nothing judged, nothing restored
+        self._stop = StopRequest()
         self._reset_sums()
 
     def _reset_sums(self) -> None:
@@ -62,20 +57,25 @@ class Trainer:
         """Train to the end; then, unless `test` is False, read the test split once."""
         self._started = time.perf_counter()
         self._saved = self._started
-        with self._signals(), self.reporter:
-            if self.step == 0 and self.epoch == 0 and self.best is None:
+        with self._stop, self.reporter:
+            if self.fresh:
                 self._judge(rate="")
                 self.save()
+                self._heed()
             while self.job.trains and not self._finished():
                 self._epoch()
+                self._heed()
         self.save()
-        found = self._test() if test else {}
+        try:
+            found = self._test() if test else {}
+        except KeyboardInterrupt:
+            raise Interrupted(f"resume {self.folder}") from None
         write_report(
             self.folder / "report.html",
             self.folder.name,
             self.job.recipe.model_dump(exclude_none=True),
             self.job.dataset.card,
-            read_metrics(self.folder / "metrics.jsonl"),
+            read_metrics(self.metrics),
         )
         return found
 
@@ -151,19 +151,31 @@ class Trainer:
             self.reporter.advance(self.done, status)
         else:
             self.reporter.advance(self.done)
-        if self._stop:
-            self.save()
-            raise Interrupted(f"resume {self.folder}")
+        self._heed()
         if time.perf_counter() - self._saved > SAVE_SECONDS:
             self.save()
+
+    def _heed(self) -> None:
+        """Save and stop when somebody asked for it."""
+        if self._stop.asked:
+            self.save()
+            raise Interrupted(f"resume {self.folder}")
+
+    def _check_weights(self) -> None:
+        """Refuse weights that are not finite: a ranking of them says nothing."""
+        values = [torch.isfinite(p.detach()).all() for p in self.job.model.parameters()]
+        if values and not torch.stack(values).all():
+            self.bad_step.fill_(max(0, self.step - 1))
+            self._mean_loss()
 
     def _mean_loss(self) -> float:
         """Return the mean loss since the last evaluation; the one place that reads the device."""
         step = int(self.bad_step)
         if step >= 0:
             raise ResourceError(
-                f"the loss is not finite at step {step} (epoch {self.epoch + 1}); the last good "
-                f"checkpoint is kept in {self.folder}; lower the learning rate"
+                f"the loss or the weights are not finite at step {step} (epoch "
+                f"{self.epoch + (self.done > 0)}); the last good checkpoint is kept in "
+                f"{self.folder}; start a new run with a lower learning rate"
             )
         return float(self.loss_sum) / max(1, self.loss_steps)
 
@@ -173,6 +185,7 @@ class Trainer:
         """Evaluate on validation, keep the best weights, write one line of metrics."""
         job, recipe = self.job, self.job.recipe
         loss = self._mean_loss()
+        self._check_weights()
         line: dict[str, Any] = {"split": "valid", "epoch": self.epoch, "step": self.step}
         if self.loss_steps:
             line |= {"loss": loss, "rows_per_second": rows, "negatives_per_second": scored}
@@ -196,8 +209,7 @@ class Trainer:
         if improved:
             with self.average.in_place():
                 self.save_weights()
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_metrics(self.metrics, line)
         self.reporter.say(f"{text}  {line['seconds']:.0f}s  {rate}".rstrip())
 
     def _best_text(self) -> str:
@@ -256,13 +268,8 @@ class Trainer:
         for name in ("loss_steps", "epoch", "done", "step", "seconds", "best", "best_epoch"):
             setattr(self, name, state[name])
         self.stale = state["stale"]
-        self._cut_metrics()
-
-    def _cut_metrics(self) -> None:
-        path = self.folder / "metrics.jsonl"
-        lines = read_metrics(path)
-        kept = [x for x in lines if x["split"] == "valid" and x["step"] <= self.step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.fresh = False
+        cut_metrics(self.metrics, self.step)
 
     def _test(self) -> dict[str, float]:
         """Load the best weights, read the test split, write its line."""
@@ -281,29 +288,8 @@ class Trainer:
             "test_seconds": round(time.perf_counter() - began, 3),
             "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         }
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_metrics(self.metrics, line)
         return found
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM stop between two steps; a second Ctrl-C stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        names = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(name, ask_to_stop) for name in names]
-        try:
-            yield
-        finally:
-            for name, handler in zip(names, before, strict=True):
-                signal.signal(name, handler)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -7,13 +7,16 @@ from optuna.distributions import BaseDistribution
 from ..datasets.errors import UsageError, closest
 from ..engine import components
 from ..engine.recipe import EXPRESSIONS, Recipe
+from ..models.baselines.base import Baseline
 
 
 def ranges(recipe: Recipe) -> dict[str, BaseDistribution]:
     """Return every range of the recipe's components: ``negatives.Uniform.num`` and so on."""
     found: dict[str, BaseDistribution] = {}
+    [spec] = recipe.expression("model")
+    learns = not issubclass(components.find(spec, "model", "model"), Baseline)
     for field, role in EXPRESSIONS.items():
-        if getattr(recipe, field):
+        if getattr(recipe, field) and (learns or field == "model"):
             inside = components.tunable(recipe.expression(field), role, field)
             found |= {f"{field}.{path}": space for path, space in inside.items()}
     return found
@@ -38,7 +41,10 @@ def choose(recipe: Recipe, names: list[str]) -> dict[str, BaseDistribution]:
                 raise UsageError(f"search: {name!r} {trouble}; {closest(name, hits or space)}")
             chosen[hits[0]] = space[hits[0]]
     if not chosen:
-        raise UsageError(f"nothing to search in {recipe.negatives!r}; name ranges with --search")
+        raise UsageError(
+            f"nothing to search in {recipe.model} with {recipe.negatives}; name ranges with "
+            "--search, or choose a model that learns"
+        )
     return chosen
 
 

@@ -73,11 +73,17 @@ def tune(
     record = _record(folder, base)
     if not record.trials:
         say(f"study of {base.metric} on validation in {folder}, over " + ", ".join(space))
-    for frozen in record.get_trials(states=[TrialState.RUNNING]):
-        _finish_stale(record, frozen, folder, say)
-    while _finished(record) < trials:
-        trial = record.ask(dict(space))
-        _trial(record, trial, base, dataset, folder, say)
+    try:
+        for frozen in record.get_trials(states=[TrialState.RUNNING]):
+            _finish_stale(record, frozen, folder, say)
+        while _finished(record) < trials:
+            trial = record.ask(dict(space))
+            _trial(record, trial, base, dataset, folder, say)
+    except Interrupted:
+        again = f" --search {','.join(search)}" if search else ""
+        raise Interrupted(
+            f"tune {folder / 'recipe.toml'} --out {folder} --trials {trials}{again}"
+        ) from None
     return _conclude(record, folder, say)
 
 
@@ -93,6 +99,8 @@ def _open_folder(base: Recipe, out: str | Path | None) -> Path:
                 "choose another --out"
             )
         return folder
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {*SHARED, "recipe.toml"}:
+        raise UsageError(f"{folder} holds something else than a study; choose another --out")
     load(base).save(folder)
     write_text(folder / "recipe.toml", base.to_toml())
     return folder
@@ -144,8 +152,6 @@ def _trial(
         record.tell(trial, state=TrialState.FAIL)
         say(f"trial {trial.number:>3}  {text}  failed: {error}")
         return
-    except Interrupted:
-        raise Interrupted(f"tune {folder / 'recipe.toml'} --out {folder}") from None
     value = Run(place).best[recipe.metric]
     record.tell(trial, value)
     say(f"trial {trial.number:>3}  {text}  {recipe.metric} {value:.4f}")
@@ -168,8 +174,6 @@ def _finish_stale(record: optuna.Study, frozen: FrozenTrial, folder: Path, say: 
         record.tell(frozen.number, state=TrialState.FAIL)
         say(f"trial {frozen.number:>3}  failed: {error}")
         return
-    except Interrupted:
-        raise Interrupted(f"tune {folder / 'recipe.toml'} --out {folder}") from None
     value = Run(place).best[run.recipe.metric]
     record.tell(frozen.number, value)
     say(f"trial {frozen.number:>3}  resumed  {run.recipe.metric} {value:.4f}")
