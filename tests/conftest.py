@@ -1,5 +1,8 @@
 """Small data that several folders test on, and a question for proposals."""
 
+import os
+from random import Random
+
 import numba
 import pytest
 import torch
@@ -61,3 +64,52 @@ def make_ask():
         return Ask(positive, row, q, table, score, pairs, g)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def log_rows():
+    """40 users with 5 to 9 of 30 items each, in three camps of ten items; times are mixed."""
+    random = Random(0)
+    pairs = [
+        (f"u{user}", f"i{10 * (user % 3) + item}")
+        for user in range(40)
+        for item in random.sample(range(10), 5 + user % 5)
+    ]
+    random.shuffle(pairs)
+    return [(*pair, 1_600_000_000 + 60 * n) for n, pair in enumerate(pairs)]
+
+
+@pytest.fixture(scope="session")
+def facts():
+    """220 facts or so among 30 entities and 4 relations, as train, valid and test."""
+    random = Random(1)
+    found = {
+        (f"e{random.randrange(30)}", f"r{n % 4}", f"e{random.randrange(30)}") for n in range(220)
+    }
+    rows = sorted(found)
+    random.shuffle(rows)
+    cut = len(rows) - 40
+    return {"train": rows[:cut], "valid": rows[cut : cut + 20], "test": rows[cut + 20 :]}
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, log_rows, facts):
+    """Write both to disk: a folder with log.csv and kg/{train,valid,test}.txt."""
+    folder = tmp_path_factory.mktemp("small")
+    lines = ["user,item,timestamp", *(",".join(map(str, row)) for row in log_rows)]
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    (folder / "kg").mkdir()
+    for part, rows in facts.items():
+        (folder / "kg" / f"{part}.txt").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def private_cache(tmp_path_factory):
+    """Keep encoded data of the whole session in a folder of its own."""
+    before = os.environ.get("HARDNEG_CACHE")
+    os.environ["HARDNEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("HARDNEG_CACHE")
+    if before is not None:
+        os.environ["HARDNEG_CACHE"] = before
