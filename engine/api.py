@@ -12,11 +12,11 @@ import polars as pl
 
 from ..datasets.atomic import write_text
 from ..datasets.dataset import Dataset
-from ..datasets.errors import DataError, UsageError
+from ..datasets.errors import DataError, UsageError, closest
 from ..datasets.load import load_dataset
 from .job import Job
 from .progress import Reporter
-from .recipe import Recipe, read, resolve
+from .recipe import Recipe, check, read, resolve
 from .run import Run
 from .trainer import Trainer
 
@@ -103,6 +103,15 @@ def load(recipe: Recipe, frame: Any = None) -> Dataset:
     options = {name: getattr(recipe, name) for name in READING}
     options = {name: value for name, value in options.items() if value not in (None, {}, 0)}
     return load_dataset(recipe.dataset if frame is None else frame, **options)
+
+
+def reading_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Check settings of reading alone, as a recipe would."""
+    for name in settings:
+        if name not in READING:
+            raise UsageError(f"unknown setting {name!r}; {closest(name, READING)}")
+    checked = check({"model": "", "dataset": "", **settings})
+    return {name: getattr(checked, name) for name in settings}
 
 
 def new_folder(out: str | Path | None, recipe: Recipe) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..datasets.errors import UsageError, closest
+from ..datasets.errors import UsageError
 from .allocator import keep_big_blocks
 from .console import emit, output, show_metrics, show_table
 
@@ -240,14 +240,10 @@ def data_describe(
     """Count, measure and warn: density, deciles, duplicates, leakage."""
     from ..datasets.describe import describe, table
     from ..datasets.load import load_dataset
-    from .api import READING
+    from .api import reading_options
     from .recipe import parse_overrides
 
-    options = parse_overrides(words or [])
-    for name in options:
-        if name not in READING:
-            raise UsageError(f"unknown setting {name!r}; {closest(name, READING)}")
-    found = describe(load_dataset(source, **options))
+    found = describe(load_dataset(source, **reading_options(parse_overrides(words or []))))
     if as_json:
         emit(found)
     else:

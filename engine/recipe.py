@@ -154,13 +154,13 @@ def _with_defaults(fields: dict[str, Any]) -> Recipe:
     for required, example in (("model", "LightGCN"), ("dataset", "ml-100k")):
         if not fields.get(required):
             raise UsageError(f"{required} is missing; give one, e.g. {required}={example}")
-    bare = _check({"model": fields["model"], "dataset": fields["dataset"]})
+    bare = check({"model": fields["model"], "dataset": fields["dataset"]})
     model = bare.expression("model")
     if len(model) != 1:
         raise UsageError(f"model = {fields['model']!r} has {len(model)} stages; give one model")
     task = components.find(model[0], "model", "model").task  # type: ignore[attr-defined]
     given = {name: value for name, value in fields.items() if value not in ("", None)}
-    recipe = _check({**DEFAULTS[task], **given})
+    recipe = check({**DEFAULTS[task], **given})
     recipe.metric = metrics.standard_name(recipe.metric)
     recipe.metrics = [metrics.standard_name(name) for name in recipe.metrics or METRICS[task]]
     if recipe.metric not in recipe.metrics:
@@ -178,7 +178,8 @@ def _set_argument(recipe: Recipe, path: str, value: Any) -> None:
     setattr(recipe, field, components.show(changed))
 
 
-def _check(fields: dict[str, Any]) -> Recipe:
+def check(fields: dict[str, Any]) -> Recipe:
+    """Check names and types of fields; nothing is filled in."""
     for name in fields:
         if name not in Recipe.model_fields:
             raise UsageError(f"unknown setting {name!r}; {closest(name, Recipe.model_fields)}")
