@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: demo test lint bench clean
 
 demo: $(READY)
-	$(BIN)/python -P -m hardneg.tuning.demo
+	$(BIN)/hardneg demo
 
 test: lint
 	$(BIN)/python -P -m pytest

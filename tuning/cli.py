@@ -32,3 +32,14 @@ def tune(
     keep_big_blocks()
     study = run_study(fields, trials=trials, search=split_items(search), out=out, quiet=quiet)
     show_study(study, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the run folders go.")] = Path("runs/demo"),
+) -> None:
+    """Run the main job on real data: graphs, sequences, triples, a study, answers."""
+    from .demo import main
+
+    keep_big_blocks()
+    main(out)

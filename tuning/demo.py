@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from ..engine.api import train
+from ..engine.console import output, show_table
 from ..engine.run import Hit, Run
 from .study import show_study, tune
 
-ROOT = Path("runs/demo")
 UNIFORM, HARD = "uniform negatives", "hard negatives"
 
 
@@ -111,21 +110,20 @@ STUDY: dict[str, Any] = {
 }
 
 
-def main(root: Path = ROOT) -> None:
-    """Run everything and print it."""
-    console = Console(highlight=False)
+def main(root: Path) -> None:
+    """Run everything below `root` and print it."""
+    console = output()
     began = time.perf_counter()
     root = _free(root)
     runs: dict[str, Run] = {}
     for (title, dataset, metric), entries in TASKS.items():
-        console.print(f"\n[bold]{title}[/]")
+        console.print(f"\n{title}", style="bold")
         for entry in entries:
             out = root / entry.slug
             runs[entry.slug] = train(
                 entry.model, dataset, out=out, quiet=True, **{"metric": metric, **entry.settings}
             )
-            console.print(f"  {entry.title}: {runs[entry.slug].metrics[metric]:.4f}")
-        _table(console, metric, [(entry.title, runs[entry.slug]) for entry in entries])
+        _table(metric, [(entry.title, runs[entry.slug]) for entry in entries])
     _study(console, root / "study")
     _examples(console, runs)
     console.print(f"\nrun folders: {root}   total {time.perf_counter() - began:.0f} s")
@@ -140,21 +138,20 @@ def _free(root: Path) -> Path:
     return free
 
 
-def _table(console: Console, metric: str, rows: Sequence[tuple[str, Run]]) -> None:
+def _table(metric: str, rows: Sequence[tuple[str, Run]]) -> None:
     baseline = rows[0][1].metrics[metric]
-    table = Table(title_justify="left")
-    for name in ("model", f"test {metric}", "baseline", "gain", "seconds"):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    lines = []
     for title, run in rows:
         value = run.metrics[metric]
-        gain = "" if run is rows[0][1] else f"{100 * (value / baseline - 1):+.0f}%"
+        gain = None if run is rows[0][1] else f"{100 * (value / baseline - 1):+.0f}%"
         seconds = run.metrics["train_seconds"] + run.metrics["test_seconds"]
-        table.add_row(title, f"{value:.4f}", f"{baseline:.4f}", gain, f"{seconds:.1f}")
-    console.print(table)
+        line = {"model": title, f"test {metric}": value, "baseline": baseline, "gain": gain}
+        lines.append(line | {"seconds": round(seconds)})
+    show_table(lines)
 
 
 def _study(console: Console, out: Path) -> None:
-    console.print("\n[bold]A study of negative ratio and hardness, 10 trials[/]")
+    console.print("\nA study of negative ratio and hardness, 10 trials", style="bold")
     search = ["negatives.Uniform.num", "negatives.TopK.num", "optimizer.lr"]
     study = tune(dict(STUDY), trials=10, search=search, out=out, quiet=True)
     show_study(study, as_json=False)
@@ -162,9 +159,9 @@ def _study(console: Console, out: Path) -> None:
 
 def _examples(console: Console, runs: dict[str, Run]) -> None:
     def show(title: str, hits: list[Hit]) -> None:
-        console.print(f"\n[bold]{title}[/]")
+        console.print(f"\n{title}", style="bold")
         for hit in hits:
-            console.print(f"  {hit.score:8.3f}  {hit.label}", markup=False)
+            console.print(f"  {hit.score:8.3f}  {hit.label}")
 
     show("LightGCN for user 42", runs["lightgcn-hard"].recommend("42", k=5))
     history = ["50", "172", "181"]
@@ -176,7 +173,3 @@ def _examples(console: Console, runs: dict[str, Run]) -> None:
     entity, relation = umls.dataset.vocabularies["entity"], umls.dataset.vocabularies["relation"]
     head, rel = entity.label(int(test.head[0])), relation.label(int(test.relation[0]))
     show(f"UMLS: {head} — {rel} — ?", umls.predict(head=head, relation=rel, k=5))
-
-
-if __name__ == "__main__":
-    main()
