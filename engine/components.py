@@ -195,7 +195,10 @@ def override(expression: Expression, path: str, value: Any, role: str, where: st
     stages = [normalise(stage, role, where) for stage in expression]
     hits = [i for i, s in enumerate(stages) if _local(s, path, role, where) is not None]
     if len(hits) != 1:
-        options = [f"{s.name}.{p}" for s in stages for p in parameters(find(s, role, where))]
+        named = [(short(s), p) for s in stages for p in parameters(find(s, role, where))]
+        options = [f"{stage}.{name}" for stage, name in named]
+        if not hits and "." not in path:
+            options += [name for _, name in named]
         trouble = "stands for several stages" if hits else "is not an argument here"
         raise UsageError(f"{where}.{path} {trouble}; {closest(path, options)}")
     stage = stages[hits[0]]
@@ -216,11 +219,15 @@ def override(expression: Expression, path: str, value: Any, role: str, where: st
 def _local(stage: Spec, path: str, role: str, where: str) -> str | None:
     """Return the path without the stage's own name, or None when it does not fit the stage."""
     accepted = parameters(find(stage, role, where))
-    own = f"{stage.name.rpartition('.')[2]}."
-    for local in (path.removeprefix(own), path):
+    for local in (path.removeprefix(f"{n}.") for n in (short(stage), stage.name, "")):
         if local.partition(".")[0] in accepted:
             return local
     return None
+
+
+def short(spec: Spec) -> str:
+    """Return the name of the class without its module."""
+    return spec.name.rpartition(".")[2]
 
 
 def tunable(expression: Expression, role: str, where: str) -> dict[str, Any]:
@@ -233,11 +240,11 @@ def tunable(expression: Expression, role: str, where: str) -> dict[str, Any]:
         for name in parameters(cls):
             for extra in getattr(hints.get(name), "__metadata__", ()):
                 if hasattr(extra, "to_internal_repr"):  # an optuna distribution
-                    found[f"{stage.name}.{name}"] = extra
+                    found[f"{short(stage)}.{name}"] = extra
             inner = stage.kwargs.get(name)
             if isinstance(inner, Spec):
                 deeper = tunable((inner,), _role_of(inner, hints.get(name), where), where)
                 found |= {
-                    f"{stage.name}.{name}.{k.partition('.')[2]}": v for k, v in deeper.items()
+                    f"{short(stage)}.{name}.{k.partition('.')[2]}": v for k, v in deeper.items()
                 }
     return found
