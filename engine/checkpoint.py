@@ -20,6 +20,8 @@ FORMAT = "hardneg-1"
 def flatten(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     """Move every tensor of a nested dict or list into `tensors`; return the JSON skeleton."""
     if isinstance(tree, Tensor):
+        while path in tensors:  # {"a": {"b": 1}, "a.b": 2}
+            path += "'"
         tensors[path] = tree
         return {"$tensor": path}
     if isinstance(tree, dict):

@@ -54,7 +54,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def epoch(self, epoch: int, epochs: int, batches: int, done: int) -> None:
         """Begin an epoch of `batches` steps, `done` of them already made."""

@@ -113,11 +113,16 @@ class Recipe(BaseModel):
             if value is None or (name == "columns" and not value):
                 continue
             if isinstance(value, dict):
-                inner = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+                inner = ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items())
                 lines.append(f"{name} = {{ {inner} }}")
             else:
-                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+                lines.append(f"{name} = {_toml(value)}")
         return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Write a plain value; JSON is TOML but for the character DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read(path: Path) -> dict[str, Any]:
