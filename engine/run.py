@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..datasets.batch import Query, Question, TripleQuery, UserQuery
 from ..datasets.dataset import Dataset
-from ..datasets.errors import DataError, UsageError
+from ..datasets.errors import DataError, ResourceError, UsageError
 from ..models.base import Model
 from . import checkpoint, components
 from .evaluator import Evaluator
 from .history import read_metrics
 from .job import build_model, history_and_known
-from .ranks import top_k
+from .ranks import NAN_SCORES
 from .recipe import Recipe, read, resolve
 
 
@@ -250,12 +250,14 @@ class Run:
     def _hits(self, scores: Tensor, exclude: Tensor, k: int, field: str) -> list[Hit]:
         if k < 1:
             raise UsageError(f"k = {k}; ask for at least one")
-        owner = torch.zeros_like(exclude)
-        ids, values = top_k(scores, (owner, exclude), min(k, scores.shape[1]))
+        if bool(scores.isnan().any()):
+            raise ResourceError(NAN_SCORES)
+        # Sorted whole, because equal scores must stand in one order whatever k is.
+        values, ids = scores[0].index_fill(0, exclude, -torch.inf).sort(descending=True, stable=True)
         vocabulary = self.dataset.vocabularies[field]
         return [
             Hit(vocabulary.decode([int(i)])[0], vocabulary.label(int(i)), float(v))
-            for i, v in zip(ids[0], values[0], strict=True)
+            for i, v in zip(ids[:k], values[:k], strict=True)
             if v > float("-inf")
         ]
 
