@@ -61,7 +61,7 @@ def _file_format(path: Path) -> str:
     cells = [line.split(separator) if separator else line.split() for line in lines[:50]]
     if separator and header_of(cells[0]):
         return "triples"
-    if by_name == "csv":
+    if by_name == "csv" and not (path.suffix.lower() == ".tsv" and _facts(cells)):
         return by_name
     if separator in ("", " ") and all(c.lstrip("-").isdigit() for row in cells for c in row):
         pairs = all(len(row) == 2 for row in cells)
@@ -76,6 +76,12 @@ def _file_format(path: Path) -> str:
             f"{', '.join(FORMATS)}"
         )
     return "csv"
+
+
+def _facts(rows: list[list[str]]) -> bool:
+    """Tell rows of three words from a log, which has a header or numbers."""
+    three = all(len(row) == 3 for row in rows)
+    return three and not any(cell.strip().isdigit() for row in rows for cell in row)
 
 
 def _reader(format: str, path: Path, columns: Columns | None) -> Iterator[pl.DataFrame]:  # noqa: A002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ def fill_card(dataset: Dataset, overlap: bool) -> ProtocolCard:
     if overlap:
         card = _shared_rows(dataset, card)
     for part in ("train", "test"):
-        if not len(dataset.parts()[part]) and "test=0" not in card.split:
+        if not len(dataset.parts()[part]) and not re.search(rf"{part}=0(\.0*)?[,)]", card.split):
             card.notes.append(f"warning: no row is left for {part}")
     return card
 

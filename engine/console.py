@@ -54,9 +54,11 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
 
 
 def text_of(value: Any) -> str:
-    """Write a cell: four decimals for fractions, thousands marked in whole numbers."""
+    """Write a cell: four decimals, or digits if small; thousands marked in whole numbers."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

@@ -130,8 +130,9 @@ class Job:
     def _build_loss(self) -> Loss | TableLoss:
         [spec] = self.recipe.expression("loss")
         loss: Any = components.build(spec, "loss", "loss").to(self.device)
-        if hasattr(loss, "prepare"):
-            loss.prepare(self.model.num_candidates)
+        loss.prepare(self.model.num_candidates)
+        if hasattr(self.model, "similarity"):
+            loss.check(self.model.similarity)
         return loss
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ class Run:
         return read_metrics(self.folder / "metrics.jsonl")
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """What the test split gave at the end of training, or {} while it runs."""
         tests = [line for line in self.history if line["split"] == "test"]
         return tests[-1] if tests else {}
@@ -148,8 +148,7 @@ class Run:
             if self.model.task == "sequences":
                 query = view.prefix(row)
             scores = self._scores(query, row)
-        item = self.dataset.vocabularies["item"]
-        out = torch.from_numpy(item.encode([str(e) for e in exclude], strict=True)).long()
+        out = self._items(exclude)
         if exclude_seen:
             out = torch.cat([out, seen.long()])
         return self._hits(scores, out, k, "item")
@@ -185,6 +184,8 @@ class Run:
         field = field or ("entity" if triples else "item")
         if field not in names:
             raise UsageError(f"no embeddings of {field!r}; choose from {', '.join(names)}")
+        if not hasattr(self.model, "similarity"):
+            raise UsageError(f"{type(self.model).__name__} ranks without embeddings")
         vectors = self._vectors(field)
         vocabulary = self.dataset.vocabularies[field]
         n, d = vectors.shape
@@ -217,12 +218,16 @@ class Run:
         if history is not None:
             if not history:
                 raise UsageError("the history is empty; give at least one item")
-            ids = vocabularies["item"].encode([str(h).strip() for h in history], strict=True)
-            return torch.from_numpy(ids).long(), torch.zeros(1, dtype=torch.int64)
+            return self._items(history), torch.zeros(1, dtype=torch.int64)
         row = torch.from_numpy(vocabularies["user"].encode([str(user)], strict=True)).long()
         offsets, order = self._chronological
         mine = order[offsets[row[0]] : offsets[row[0] + 1]]
         return self._everything.item[mine].long(), row
+
+    def _items(self, texts: Sequence[str | int]) -> Tensor:
+        """Return the rows of items given by id or by name."""
+        find = self.dataset.vocabularies["item"].find
+        return torch.tensor([find(str(text).strip()) for text in texts], dtype=torch.int64)
 
     @cached_property
     def _chronological(self) -> tuple[Tensor, Tensor]:

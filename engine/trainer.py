@@ -82,6 +82,8 @@ class Trainer:
     def _finished(self) -> bool:
         recipe = self.job.recipe
         if recipe.max_minutes is not None and self.elapsed() > 60 * recipe.max_minutes:
+            if self.loss_steps:  # epochs since the last evaluation
+                self._judge(rate="")
             self.reporter.say(f"stopped after {recipe.max_minutes:g} minutes, as asked")
             return True
         if recipe.patience and self.stale >= recipe.patience:

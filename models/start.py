@@ -34,8 +34,8 @@ def given_vectors(
     path = Path(start)
     if path.suffix not in READERS:
         raise UsageError(
-            f"{owner}: start={str(start)!r} is unknown; {closest(str(start), WORDS)}, "
-            f"or give a file of vectors ({', '.join(READERS)})"
+            f"{owner}: start={str(start)!r} is no file of vectors ({', '.join(READERS)}); "
+            f"{closest(str(start), WORDS)}"
         )
     if not path.is_file():
         raise DataError(f"{path}: no such file of vectors; check the path given as start")

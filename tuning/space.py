@@ -49,4 +49,4 @@ def choose(recipe: Recipe, names: list[str]) -> dict[str, BaseDistribution]:
 
 
 def _tail(path: str, rest: str) -> bool:
-    return path.split(".", 2)[2] == rest
+    return bool(rest) and path.partition(".")[2].endswith(f".{rest}")

@@ -12,6 +12,9 @@ class Loss(nn.Module):
     def prepare(self, num_candidates: int) -> None:
         """Learn once, before training, how many candidates there are: N."""
 
+    def check(self, similarity: Similarity) -> None:
+        """Refuse, with a `UsageError`, scores this loss does not understand."""
+
     def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
         """(M,), (M, K), Negatives -> (M,).
 
@@ -26,6 +29,9 @@ class TableLoss(nn.Module):
 
     def prepare(self, num_candidates: int) -> None:
         """Learn once, before training, how many candidates there are: N."""
+
+    def check(self, similarity: Similarity) -> None:
+        """Refuse, with a `UsageError`, scores this loss does not understand."""
 
     def forward(self, q: Tensor, table: Tensor, positive: Tensor, similarity: Similarity) -> Tensor:
         """(M, D), (N, D), (M,) ids -> (M,), without ever holding (M, N)."""

@@ -8,6 +8,8 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor
 
 from ...datasets.errors import UsageError
+from ...models.base import Similarity
+from ...models.similarity import Cosine
 from ...samplers.base import Negatives
 from .base import Loss
 
@@ -37,6 +39,15 @@ class CosineContrastive(Loss):
             raise UsageError(f"weight={weight} in CosineContrastive is negative; use 0 or more")
         self.margin = float(margin)
         self.weight = float(weight)
+
+    def check(self, similarity: Similarity) -> None:
+        """Take cosines only."""
+        if not isinstance(similarity, Cosine) or similarity.temperature != 1:
+            raise UsageError(
+                "CosineContrastive compares cosines, but the model scores with "
+                f"{type(similarity).__name__} over its temperature; give the model "
+                "similarity=Cosine(temperature=1)"
+            )
 
     def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
         """(M,), (M, K) -> (M,)."""

@@ -101,6 +101,7 @@ def test_triples_and_empty_parts_survive_the_folder(tmp_path, triples):
     assert opened.kind == "triples"
 
 
+@pytest.mark.filterwarnings("ignore:log. no row is left for test")
 def test_second_load_reads_the_cache_and_a_changed_file_does_not(tmp_path, own_cache):
     path = tmp_path / "log.csv"
     path.write_text("user,item\na,x\nb,y\n")
