@@ -18,10 +18,10 @@ from ..datasets.sequences import Sequences, prefix_of
 from .base import Model, Similarity, rows
 from .dropout import Dropout
 from .similarity import Cosine
-from .spectral import spectral_embeddings
+from .spectral import spectral_embeddings, spectral_items
 from .transformer import Block
 
-STARTS = ("random", "spectral")
+STARTS = ("random", "spectral", "cooccurrence")
 
 
 class SASRec(Model):
@@ -44,7 +44,9 @@ class SASRec(Model):
         attention_dropout: on the attention weights.
         expansion: width of the feed-forward layer, in multiples of `dim`.
         tied: whether a history is read with the table that is ranked, or with one of its own.
-        start: "random", "spectral", or item vectors (N, D); with two tables both start there.
+        start: "random", "spectral" (items chosen by the same users are alike), "cooccurrence" (items
+            that stand close together in histories are), or item vectors (N, D); with two tables
+            both start there.
         similarity: how q is compared with the table.
     Shapes: SequenceQuery of (B, L) items -> (M, D), at the positions of ``query.index`` only.
     Cost: O(B L D (L + D)) a block; padding costs its cells of (B, L) and no prediction.
@@ -65,7 +67,7 @@ class SASRec(Model):
         attention_dropout: Annotated[float, FloatDistribution(0.0, 0.8)] = 0.0,
         expansion: Annotated[int, IntDistribution(1, 4)] = 1,
         tied: Annotated[bool, CategoricalDistribution((True, False))] = True,
-        start: Literal["random", "spectral"] | Tensor = "random",
+        start: Literal["random", "spectral", "cooccurrence"] | Tensor = "random",
         similarity: Similarity | None = None,
     ) -> None:
         super().__init__()
@@ -138,7 +140,11 @@ def _start(data: Interactions, dim: int, start: str | Tensor) -> Tensor:
     noise = torch.randn(N, dim) * dim**-0.5
     if start == "random":
         return noise
-    found = spectral_embeddings(data.user, data.item, data.num_users, N, dim)[1].cpu()
+    if start == "spectral":
+        found = spectral_embeddings(data.user, data.item, data.num_users, N, dim)[1].cpu()
+    else:
+        offsets, order = data.chronological()
+        found = spectral_items(data.item[order], offsets, N, dim).cpu()
     length = torch.linalg.vector_norm(found, dim=1, keepdim=True)
     return torch.where(length > 0, found / length.clamp_min(1e-30), noise)
 

@@ -196,11 +196,26 @@ def test_sparse_and_dense_gradients_of_a_tied_table_add_up():
 # 4. Starts and edges.
 
 
-def test_a_spectral_start_has_rows_of_length_one():
+@pytest.mark.parametrize("start", ["spectral", "cooccurrence"])
+def test_a_start_from_the_data_has_rows_of_length_one(start):
     data = Interactions(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 2]), 2, N)
-    table = SASRec(data, dim=16, start="spectral").items
+    table = SASRec(data, dim=16, start=start).items
     torch.testing.assert_close(table[:3].norm(dim=1), torch.ones(3))
     assert (table[3:].norm(dim=1) > 0.3).all()  # never seen in training, so a random direction
+
+
+def test_neighbours_in_time_start_alike():
+    """Two halves of the items that never meet; the log is given newest first."""
+    generator = torch.Generator().manual_seed(0)
+    user = torch.repeat_interleave(torch.arange(200), 6)
+    half = user % 2 * (N // 2)
+    item = half + torch.randint(0, N // 2, (1200,), generator=generator)
+    data = Interactions(user, item, 200, N, timestamp=-torch.arange(1200))
+    unit = SASRec(data, dim=2, start="cooccurrence").items.detach()
+    cosine = unit @ unit.T
+    within = torch.arange(N)[:, None] // (N // 2) == torch.arange(N) // (N // 2)
+    assert cosine[within].min() > 0.9
+    assert cosine[~within].max() < 0.5
 
 
 def test_given_vectors_are_copied():
