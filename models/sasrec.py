@@ -44,9 +44,9 @@ class SASRec(Model):
         attention_dropout: on the attention weights.
         expansion: width of the feed-forward layer, in multiples of `dim`.
         tied: whether a history is read with the table that is ranked, or with one of its own.
-        start: "random", "spectral" (items chosen by the same users are alike), "cooccurrence" (items
-            that stand close together in histories are), or item vectors (N, D); with two tables
-            both start there.
+        start: "random", "spectral" (items chosen by the same users are alike), "cooccurrence"
+            (items that stand close together in histories are), or item vectors (N, D); with two
+            tables both start there.
         similarity: how q is compared with the table.
     Shapes: SequenceQuery of (B, L) items -> (M, D), at the positions of ``query.index`` only.
     Cost: O(B L D (L + D)) a block; padding costs its cells of (B, L) and no prediction.
