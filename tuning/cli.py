@@ -24,11 +24,11 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Search negative ratio, hardness and learning rate; stop and start again at will."""
-    from ..engine.recipe import parse_overrides, read
+    from ..engine.recipe import parse_overrides, read, resolve
     from .study import show_study
     from .study import tune as run_study
 
-    fields = read(recipe) | parse_overrides(words or [])
+    fields = resolve(read(recipe), parse_overrides(words or [])).model_dump(exclude_none=True)
     keep_big_blocks()
     study = run_study(fields, trials=trials, search=split_items(search), out=out, quiet=quiet)
     show_study(study, as_json)
