@@ -46,15 +46,24 @@ def train(
         UsageError: a setting is wrong. DataError: the data are. ResourceError: the loss diverged or
             the disk is full.
     """
-    recipe_file = Path(model) if str(model).endswith(".toml") else None
-    fields: dict[str, Any] = read(recipe_file) if recipe_file else {"model": str(model)}
-    given = None
-    if isinstance(dataset, (str, Path)):
-        fields["dataset"] = str(dataset)
-    elif dataset is not None:
-        given = dataset
-        fields["dataset"] = dataset.name if isinstance(dataset, Dataset) else "frame"
-    recipe = resolve(fields, settings)
+    if dataset is None or isinstance(dataset, (str, Path)):
+        recipe = resolve(start_fields(model, dataset), settings)
+        return train_recipe(recipe, out=out, quiet=quiet)
+    name = dataset.name if isinstance(dataset, Dataset) else "frame"
+    recipe = resolve(start_fields(model, name), settings)
+    return train_recipe(recipe, dataset, out=out, quiet=quiet)
+
+
+def start_fields(model: str | Path, dataset: str | Path | None) -> dict[str, Any]:
+    """Return the fields of a recipe file, or of a model and a data set by name."""
+    fields = read(Path(model)) if str(model).endswith(".toml") else {"model": str(model)}
+    return fields if dataset is None else {**fields, "dataset": str(dataset)}
+
+
+def train_recipe(
+    recipe: Recipe, given: Any = None, *, out: str | Path | None = None, quiet: bool = False
+) -> Run:
+    """Train a resolved recipe, on a frame or `Dataset` when one is given."""
     loaded = given if isinstance(given, Dataset) else load(recipe, given)
     folder = new_folder(out, recipe)
     job = Job(recipe, loaded)  # everything is checked before anything is written
@@ -78,7 +87,7 @@ def _remove(folder: Path, keep: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def resume(folder: str | Path, *, quiet: bool = False, **settings: Any) -> Run:
+def resume(folder: str | Path, /, *, quiet: bool = False, **settings: Any) -> Run:
     """Go on where a run stopped, exactly; `epochs`, `patience` and `max_minutes` may be changed."""
     run = Run(folder)
     for name in settings:

@@ -54,8 +54,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model and write a run folder."""
-    from .api import train as run_training
-    from .recipe import parse_overrides
+    from .api import start_fields, train_recipe
+    from .recipe import parse_overrides, resolve
 
     model, dataset, settings = _targets(words)
     fixed = {"negatives": negatives, "loss": loss, "optimizer": optimizer}
@@ -63,8 +63,9 @@ def train(
     for name, text in (("epochs", epochs), ("seed", seed)):
         if text:
             settings |= parse_overrides([f"{name}={text}"])
+    recipe = resolve(start_fields(model, dataset), settings)
     keep_big_blocks()
-    run = run_training(model, dataset, out=out, quiet=quiet, **settings)
+    run = train_recipe(recipe, out=out, quiet=quiet)
     _finished(run, as_json)
 
 

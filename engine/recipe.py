@@ -60,6 +60,9 @@ METRICS = {
 }
 
 
+OPTIONS = ("out", "quiet", "json")  # no settings, though easily taken for one
+
+
 class Recipe(BaseModel):
     """The fields of a recipe. Expressions are kept as text and parsed by `components`."""
 
@@ -206,6 +209,8 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UsageError(f"{word!r} is not key=value, e.g. epochs=20 or model.dim=128")
+        if key in OPTIONS:
+            raise UsageError(f"{word!r}: {key} is an option of the command; write --{key}")
         if key.startswith("columns."):
             found.setdefault("columns", {})[key.partition(".")[2]] = _literal(text)
         else:

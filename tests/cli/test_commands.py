@@ -47,6 +47,13 @@ def test_options_and_settings_and_a_recipe_file(hardneg, small, tmp_path):
     assert json.loads(changed.out)["step"] == 0
 
 
+def test_settings_may_replace_the_model_and_the_data(hardneg, small, tmp_path):
+    words = ["train", "LightGCN", f"dataset={small / 'log.csv'}", "model=SASRec(dim=8)"]
+    answer = hardneg(*words, "epochs=0", "-q", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert Run(tmp_path / "run").recipe.model == "SASRec(dim=8)"
+
+
 def test_resume_goes_on(hardneg, small, tmp_path):
     words = ["train", NET, small / "log.csv", "split=LeaveOneOut()", "-q", "--json"]
     assert hardneg(*words, "epochs=1", "--out", tmp_path / "a").code == 0
