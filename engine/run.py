@@ -258,7 +258,8 @@ class Run:
         if bool(scores.isnan().any()):
             raise ResourceError(NAN_SCORES)
         # Sorted whole, because equal scores must stand in one order whatever k is.
-        values, ids = scores[0].index_fill(0, exclude, -torch.inf).sort(descending=True, stable=True)
+        row = scores[0].index_fill(0, exclude, -torch.inf)
+        values, ids = row.sort(descending=True, stable=True)
         vocabulary = self.dataset.vocabularies[field]
         return [
             Hit(vocabulary.decode([int(i)])[0], vocabulary.label(int(i)), float(v))
