@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .propagation import Neighbours, inverse_root, unique_pairs
 
-SPREAD = 0.1  # standard deviation of a finished table, the same as that of a random start
+SPREAD = 0.1  # standard deviation of a table where the data do not say: that of a random start
 FILL = 0.1  # columns beyond the rank are random, this much smaller than the rest
 
 
@@ -28,7 +28,7 @@ def spectral_embeddings(
     seed: int = 0,
     iterations: int = 5,
     oversampling: int = 16,
-    spread: float = SPREAD,
+    spread: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Return user and item vectors whose dot product is a low-pass filter of the log.
 
@@ -38,10 +38,12 @@ def spectral_embeddings(
     .. math:: p = R D_i^{-1/2} V, \qquad q = D_i^{1/2} V
 
     so that :math:`p q^\top = R D_i^{-1/2} V V^\top D_i^{1/2}`. Both tables are then multiplied by
-    one number each, which changes no ranking, so that their entries have standard deviation
-    `spread`: gradients of both sides are then of one size. A node without interactions is 0 in
-    every column found. Columns beyond the rank are random and small (`FILL` x `spread`), so that
-    they can learn without hiding what was found.
+    one number each, which changes no ranking: their entries get one spread, so that gradients of
+    both sides are of one size, and unless `spread` says which, it is the one at which the dot
+    products best explain the pairs as a softmax, so that a loss starts at temperature 1 without
+    first having to stretch or shrink the tables. A node without interactions is 0 in every column
+    found. Columns beyond the rank are random and small (`FILL` of the spread), so that they can
+    learn without hiding what was found.
 
     Args:
         user: (n,) int, the users of the training pairs; repeated pairs count once.
@@ -52,7 +54,7 @@ def spectral_embeddings(
         seed: of the random subspace; the same on every device.
         iterations: power iterations, each two sparse products.
         oversampling: extra columns of the subspace, dropped at the end.
-        spread: standard deviation of both results.
+        spread: standard deviation of both results; None fits it to the pairs.
     Shapes: (n,), (n,) -> (U, D), (I, D) float32, on the device of `user`.
     Cost: O(iterations (n + I D) D).
     """
@@ -66,7 +68,31 @@ def spectral_embeddings(
     users = hop.sum(V)
     items = V * degree.float().sqrt()[:, None]
     generator = torch.Generator().manual_seed(seed)
+    if spread is None:
+        spread = _fitted_spread(users, items, user, item, generator)
     return _finish(users, dim, spread, generator), _finish(items, dim, spread, generator)
+
+
+@torch.no_grad()
+def _fitted_spread(
+    users: Tensor, items: Tensor, user: Tensor, item: Tensor, generator: torch.Generator
+) -> float:
+    """Return the spread of both tables that makes the pairs likeliest among uniform negatives."""
+    product = (users.square().mean() * items.square().mean()).sqrt()
+    if not product > 0:
+        return SPREAD
+    pairs = torch.randint(len(user), (1024,), generator=generator).to(user.device)
+    others = torch.randint(len(items), (1024,), generator=generator).to(user.device)
+    p = users[user[pairs]]
+    positive = (p * items[item[pairs]]).sum(1)  # (1024,)
+    scores = p @ items[others].T  # (1024, 1024)
+    scales = [2 ** (step / 2) for step in range(-12, 25)]
+    costs = [
+        (torch.logaddexp(c * positive, (c * scores).logsumexp(1)) - c * positive).mean()
+        for c in scales
+    ]
+    best = scales[int(torch.stack(costs).argmin())]
+    return float((product * best).sqrt())
 
 
 def item_spectrum(

@@ -70,6 +70,19 @@ def test_both_tables_have_the_spread_asked_for():
         torch.testing.assert_close(table.square().mean().sqrt(), torch.tensor(0.3))
 
 
+def test_unless_told_the_scale_is_the_likeliest():
+    user, item = log(size=250)
+    users, items = spectral_embeddings(user, item, U, N, 8)
+    torch.testing.assert_close(users.square().mean(), items.square().mean())
+
+    def cost(scale):
+        scores = scale * users @ items.T
+        return float((scores.logsumexp(1)[user] - scores[user, item]).mean())
+
+    assert cost(1.0) < cost(0.5)
+    assert cost(1.0) < cost(2.0)
+
+
 def test_repeats_count_once_and_seeds_repeat():
     user, item = log()
     once = spectral_embeddings(user, item, U, N, 8, seed=3)
@@ -90,7 +103,8 @@ def test_columns_beyond_the_rank_are_small_and_random():
     assert users.shape == (2, 64)
     assert items.shape == (4, 64)
     assert users[0, :2] @ items[0, :2] > users[0, :2] @ items[2, :2] + 1e-3
-    assert items[:, 2:].std() == pytest.approx(FILL * 0.1, rel=0.2)
+    found = items[:, :2].square().mean().sqrt()
+    assert items[:, 2:].std() == pytest.approx(FILL * float(found), rel=0.2)
     assert torch.isfinite(users).all()
 
 
