@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from . import native
 
 SHARED = 4  # rows to a pool from which one pass over the pairs beats two
+PARTIAL = 64 * 2**20  # bytes that partial gradients of the queries may take
 
 
 class _Gather(torch.autograd.Function):
@@ -61,7 +62,8 @@ class _Scores(torch.autograd.Function):
 def _shared(ctx: Any, grad: Tensor, q: Tensor, table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     G, K = ids.shape
     groups = -(-len(q) // ctx.size)
-    splits = max(1, min(K, 4 * numba.get_num_threads() // groups))
+    wanted = -(-2 * numba.get_num_threads() // max(1, groups))  # two tasks a thread, or more
+    splits = max(1, min(wanted, K, PARTIAL // max(1, q.nbytes)))
     to_q = q.new_zeros(splits, *q.shape)
     to_pool = q.new_zeros(G * K, q.shape[1])
     kernel: Any = native.backward_shared
