@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,6 +105,8 @@ class Job:
         [spec] = recipe.expression("model")
         check_fits(recipe, components.find(spec, "model", "model"), dataset)  # type: ignore[arg-type]
         self.train = dataset.train.to(self.device)
+        if dataset.kind == "triples":
+            self.train = replace(self.train, subsampling=recipe.subsampling)
         self.model = build_model(recipe, self.train).to(self.device)
         self.view = self.model.view(self.train)
         self.known = self.train.known()

@@ -31,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "interactions": {
         "negatives": "Uniform(1024)",
         "loss": "SampledSoftmax()",
-        "optimizer": "Adam(lr=0.003)",
+        "optimizer": "Adam(lr=0.01)",
         "batch_size": 4096,
         "epochs": 60,
         "metric": "NDCG@10",
@@ -87,6 +87,7 @@ class Recipe(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] = 1024
     epochs: Annotated[int, Field(ge=0)] = 1
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    subsampling: bool = True
     # how it is judged
     metric: str = ""
     metrics: list[str] = Field(default_factory=list)
