@@ -30,77 +30,112 @@ class Entry(NamedTuple):
     settings: dict[str, Any]
 
 
-SEQUENCES = {"split": "LeaveOneOut()", "metric": "NDCG@10"}
-TASKS: dict[tuple[str, str, str], list[Entry]] = {
-    ("ml-100k: which films will a user see next year?", "ml-100k", "NDCG@10"): [
-        Entry("Popularity", "popularity", "Popularity", {}),
-        Entry(
-            f"LightGCN, {UNIFORM}",
-            "lightgcn-uniform",
-            "LightGCN(dim=64, layers=2)",
-            {"negatives": "Uniform(256)", "epochs": 30},
-        ),
-        Entry(
-            f"LightGCN, {HARD}",
-            "lightgcn-hard",
-            "LightGCN(dim=64, layers=2)",
-            {"negatives": "Uniform(1024) | TopK(128)", "epochs": 30},
-        ),
-    ],
-    ("ml-100k: which film is next?", "ml-100k", "NDCG@10"): [
-        Entry("Popularity", "popularity-next", "Popularity", SEQUENCES),
-        Entry(
-            f"SASRec, {UNIFORM}",
-            "sasrec-uniform",
-            "SASRec(dim=64)",
-            {"negatives": "Uniform(256)", "epochs": 40, **SEQUENCES},
-        ),
-        Entry(
-            f"SASRec, {HARD}",
-            "sasrec-hard",
-            "SASRec(dim=64)",
-            {"negatives": "Uniform(1024) | TopK(128)", "epochs": 40, **SEQUENCES},
-        ),
-    ],
-    ("UMLS: which concept completes the fact?", "umls", "MRR"): [
-        Entry("Relation frequency", "umls-frequency", "RelationFrequency", {}),
-        Entry(
-            f"RotatE, {UNIFORM}",
-            "umls-uniform",
-            "RotatE(dim=100)",
-            {"negatives": "Uniform(64, pools=8)", "epochs": 100, "evaluate_every": 10},
-        ),
-        Entry(
-            f"RotatE, {HARD}",
-            "umls-hard",
-            "RotatE(dim=100)",
-            {
-                "negatives": "Uniform(64, pools=8) | SelfAdversarial(1.0)",
-                "epochs": 100,
-                "evaluate_every": 10,
-            },
-        ),
-    ],
-    ("ml-100k's knowledge graph: which entity completes the fact?", "ml-100k-kg", "MRR"): [
-        Entry("Relation frequency", "kg-frequency", "RelationFrequency", {}),
-        Entry(
-            f"RotatE, {UNIFORM}",
-            "kg-uniform",
-            "RotatE(dim=64)",
-            {"negatives": "Uniform(128, pools=8)", "epochs": 10, "evaluate_every": 5},
-        ),
-        Entry(
-            f"RotatE, {HARD}",
-            "kg-hard",
-            "RotatE(dim=64)",
-            {
-                "negatives": "Uniform(128, pools=8) | SelfAdversarial(1.0)",
-                "epochs": 10,
-                "evaluate_every": 5,
-            },
-        ),
-    ],
+class Task(NamedTuple):
+    """One table: what is asked, of which data, how it is judged, and who answers."""
+
+    title: str
+    dataset: str
+    metric: str
+    entries: list[Entry]
+
+
+GRAPH = {"optimizer": "Adam(lr=0.01)", "epochs": 30, "evaluate_every": 3}
+SEQUENCE = {
+    "optimizer": "Adam(lr=0.004)",
+    "schedule": "Cosine(warmup=0.05, final=0.02)",
+    "epochs": 40,
+    "evaluate_every": 4,
 }
+FACTS = {
+    "optimizer": "Adam(lr=0.005)",
+    "schedule": "Cosine(final=0.01)",
+    "batch_size": 512,
+    "evaluate_limit": 2000,
+}
+UMLS = {**FACTS, "epochs": 100, "evaluate_every": 20}
+FILMS = {**FACTS, "epochs": 12, "evaluate_every": 4}
+TASKS = [
+    Task(
+        "ml-100k as a graph: which film does a user see last?",
+        "ml-100k",
+        "NDCG@10",
+        [
+            Entry("Popularity", "popularity", "Popularity", {}),
+            Entry(
+                f"LightGCN, {UNIFORM}",
+                "lightgcn-uniform",
+                "LightGCN(dim=64, layers=2)",
+                {"negatives": "Uniform(512)", **GRAPH},
+            ),
+            Entry(
+                f"LightGCN, {HARD}",
+                "lightgcn-hard",
+                "LightGCN(dim=64, layers=2)",
+                {"negatives": "Uniform(512) | TopK(64)", **GRAPH},
+            ),
+        ],
+    ),
+    Task(
+        "ml-100k as sequences: which film comes next?",
+        "ml-100k",
+        "NDCG@10",
+        [
+            Entry("Popularity", "popularity-next", "Popularity", {}),
+            Entry(
+                f"SASRec, {UNIFORM}",
+                "sasrec-uniform",
+                "SASRec(dim=64, dropout=0.3, start='cooccurrence')",
+                {"negatives": "Uniform(512)", **SEQUENCE},
+            ),
+            Entry(
+                f"SASRec, {HARD}",
+                "sasrec-hard",
+                "SASRec(dim=64, dropout=0.3, start='cooccurrence')",
+                {"negatives": "Uniform(512) | TopK(64)", **SEQUENCE},
+            ),
+        ],
+    ),
+    Task(
+        "UMLS: which concept completes the fact?",
+        "umls",
+        "MRR",
+        [
+            Entry("Relation frequency", "umls-frequency", "RelationFrequency", {}),
+            Entry(
+                f"RotatE, {UNIFORM}",
+                "umls-uniform",
+                "RotatE(dim=100, gamma=6.0)",
+                {"negatives": "Uniform(64, pools=8)", **UMLS},
+            ),
+            Entry(
+                f"RotatE, {HARD}",
+                "umls-hard",
+                "RotatE(dim=100, gamma=6.0)",
+                {"negatives": "Uniform(64, pools=8) | SelfAdversarial(1.0)", **UMLS},
+            ),
+        ],
+    ),
+    Task(
+        "ml-100k's knowledge graph: which entity completes the fact?",
+        "ml-100k-kg",
+        "MRR",
+        [
+            Entry("Relation frequency", "kg-frequency", "RelationFrequency", {}),
+            Entry(
+                f"RotatE, {UNIFORM}",
+                "kg-uniform",
+                "RotatE(dim=64)",
+                {"negatives": "Uniform(128, pools=8)", **FILMS},
+            ),
+            Entry(
+                f"RotatE, {HARD}",
+                "kg-hard",
+                "RotatE(dim=64)",
+                {"negatives": "Uniform(128, pools=8) | SelfAdversarial(1.0)", **FILMS},
+            ),
+        ],
+    ),
+]
 STUDY: dict[str, Any] = {
     "model": "LightGCN(dim=32, layers=1)",
     "dataset": "ml-100k",
@@ -116,14 +151,13 @@ def main(root: Path) -> None:
     began = time.perf_counter()
     root = _free(root)
     runs: dict[str, Run] = {}
-    for (title, dataset, metric), entries in TASKS.items():
-        console.print(f"\n{title}", style="bold")
-        for entry in entries:
+    for task in TASKS:
+        console.print(f"\n{task.title}", style="bold")
+        for entry in task.entries:
+            settings = {"metric": task.metric, **entry.settings}
             out = root / entry.slug
-            runs[entry.slug] = train(
-                entry.model, dataset, out=out, quiet=True, **{"metric": metric, **entry.settings}
-            )
-        _table(metric, [(entry.title, runs[entry.slug]) for entry in entries])
+            runs[entry.slug] = train(entry.model, task.dataset, out=out, quiet=True, **settings)
+        _table(task.metric, [(entry.title, runs[entry.slug]) for entry in task.entries])
     _study(console, root / "study")
     _examples(console, runs)
     console.print(f"\nrun folders: {root}   total {time.perf_counter() - began:.0f} s")
