@@ -86,7 +86,7 @@ class Recipe(BaseModel):
     negatives: str = ""
     loss: str = ""
     optimizer: str = ""
-    schedule: str = "Constant()"
+    schedule: str = ""
     batch_size: Annotated[int, Field(ge=1)] = 1024
     epochs: Annotated[int, Field(ge=0)] = 1
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
