@@ -53,7 +53,7 @@ FACTS = {
     "evaluate_limit": 2000,
 }
 UMLS = {**FACTS, "epochs": 100, "evaluate_every": 20}
-FILMS = {**FACTS, "epochs": 12, "evaluate_every": 4}
+FILMS = {**FACTS, "epochs": 20, "evaluate_every": 5}
 TASKS = [
     Task(
         "ml-100k as a graph: which film does a user see last?",
@@ -124,13 +124,13 @@ TASKS = [
             Entry(
                 f"RotatE, {UNIFORM}",
                 "kg-uniform",
-                "RotatE(dim=64)",
+                "RotatE(dim=64, start='spectral')",
                 {"negatives": "Uniform(128, pools=8)", **FILMS},
             ),
             Entry(
                 f"RotatE, {HARD}",
                 "kg-hard",
-                "RotatE(dim=64)",
+                "RotatE(dim=64, start='spectral')",
                 {"negatives": "Uniform(128, pools=8) | SelfAdversarial(1.0)", **FILMS},
             ),
         ],
