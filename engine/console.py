@@ -27,14 +27,17 @@ def emit(value: Any) -> None:
 
 def show_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
     """Print rows as a table; columns are the union of their keys, in order."""
-    table = Table(title=None if title is None else Text(title), title_justify="left")
+    table = Table()
     names = list(dict.fromkeys(name for row in rows for name in row))
     numbers = {n for n in names if any(isinstance(row.get(n), (int, float)) for row in rows)}
     for name in names:
         table.add_column(Text(name), justify="right" if name in numbers else "left")
     for row in rows:
         table.add_row(*[Text(text_of(row.get(name))) for name in names])
-    output().print(table)
+    console = output()
+    if title is not None:
+        console.print(title, soft_wrap=True)  # a table's own title is cut to the table's width
+    console.print(table)
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
