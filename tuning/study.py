@@ -20,7 +20,7 @@ from ..datasets.atomic import write_text
 from ..datasets.dataset import Dataset
 from ..datasets.errors import DataError, ResourceError, UsageError
 from ..engine.api import load, new_folder
-from ..engine.console import emit, show_metrics, show_table
+from ..engine.console import emit, output, show_metrics, show_table
 from ..engine.interrupt import Interrupted
 from ..engine.job import Job
 from ..engine.metrics import higher_is_better
@@ -214,4 +214,6 @@ def show_study(study: Study, as_json: bool) -> None:
         emit({"study": str(study.folder), "trials": rows, "test": study.test})
         return
     show_table(rows)
+    everything = study.record.get_trials(deepcopy=False)
+    output().print(f"{len(done)} of {len(everything)} trials finished, the others were skipped")
     show_metrics(study.test, f"test of the best trial ({study.best.folder})")
