@@ -215,5 +215,7 @@ def show_study(study: Study, as_json: bool) -> None:
         return
     show_table(rows)
     everything = study.record.get_trials(deepcopy=False)
-    output().print(f"{len(done)} of {len(everything)} trials finished, the others were skipped")
+    output().print(
+        f"{len(done)} of {len(everything)} trials finished, the others were skipped or failed"
+    )
     show_metrics(study.test, f"test of the best trial ({study.best.folder})")
