@@ -26,7 +26,7 @@ EXPRESSIONS = {
     "split": "split",
 }
 
-# What a task trains with when the recipe is silent; the figures are in docs/results.md.
+# What a task trains with when the recipe is silent: a start, not tuned for any one data set.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "interactions": {
         "negatives": "Uniform(1024)",
