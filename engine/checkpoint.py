@@ -71,15 +71,19 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise DataError(f"{path}: truncated or damaged ({error}); restore it or retrain") from None
 
 
-def buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return every buffer by name, the non-persistent ones too."""
-    return dict(module.named_buffers())
+def values(module: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer by name, the non-persistent ones too."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def restore_buffers(module: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Put buffers back, whatever shape they have grown to."""
+def restore_values(module: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Put parameters and buffers back; buffers in whatever shape they have grown to."""
+    learnt = dict(module.named_parameters())
     device = next((b.device for b in module.buffers()), torch.device("cpu"))
     for name, value in saved.items():
+        if name in learnt:
+            learnt[name].data.copy_(value)  # the same object: the optimizer holds it
+            continue
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, value.to(device))
 

@@ -26,7 +26,9 @@ HOMES = {
     "model": ("models", "models.baselines"),
     "similarity": ("models",),
     "negatives": ("samplers",),
+    "hardness": ("samplers.schedules",),
     "loss": ("engine.losses",),
+    "term": ("engine.terms",),
     "optimizer": ("engine.optim",),
     "schedule": ("engine.schedule",),
     "split": ("datasets.split",),
@@ -63,7 +65,9 @@ def base_classes(role: str) -> tuple[type, ...]:
         "model": [("models.base", "Model"), ("models.baselines.base", "Baseline")],
         "similarity": [("models.base", "Similarity")],
         "negatives": [("samplers.base", "NegativeSampler")],
-        "loss": [("engine.losses.base", "Loss"), ("engine.losses.base", "TableLoss")],
+        "hardness": [("samplers.schedules", "Hardness")],
+        "loss": [("engine.losses.base", n) for n in ("Loss", "TableLoss", "BatchLoss")],
+        "term": [("engine.terms.base", "Term")],
         "optimizer": [("engine.optim", "Optim")],
         "schedule": [("engine.schedule", "Schedule")],
         "split": [("datasets.split", "Split")],
@@ -161,7 +165,10 @@ def build(spec: Spec, role: str, where: str, *leading: Any) -> Any:
 
 def _role_of(spec: Spec, hint: Any, where: str) -> str:
     """Return the role an argument with this type hint has room for."""
-    accepted = {hint, *get_args(hint)}
+    accepted, queue = set(), [hint]
+    while queue:  # through Annotated, unions and None
+        one = queue.pop()
+        accepted.add(one) if isinstance(one, type) else queue.extend(get_args(one))
     for role in HOMES:
         if accepted & set(base_classes(role)):
             return role

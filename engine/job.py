@@ -6,17 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..datasets.dataset import Dataset
 from ..datasets.errors import UsageError
 from ..datasets.positives import Positives
+from ..datasets.training import Training
 from ..models.base import Model
 from ..samplers.base import NegativeSampler, Pipeline
 from . import components
 from .evaluator import Evaluator
-from .losses.base import Loss, TableLoss
+from .losses.base import BatchLoss, Loss, TableLoss
 from .recipe import Recipe
 from .step import batch_loss
+from .terms.base import Terms
 
 
 def choose_device(name: str) -> torch.device:
@@ -110,9 +113,11 @@ class Job:
         self.model = build_model(recipe, self.train).to(self.device)
         self.view = self.model.view(self.train)
         self.known = self.train.known()
-        self.loss = self._build_loss()
+        training = self._training()
+        self.loss = self._build_loss(training)
         self.sampler = build_sampler(recipe).to(self.device)
-        self.sampler.prepare(self.train.counts())
+        self.sampler.prepare(training)
+        self.terms = self._build_terms(training)
         self.evaluator = Evaluator(recipe.metrics)
         [schedule] = recipe.expression("schedule")
         self.schedule = components.build(schedule, "schedule", "schedule")
@@ -123,17 +128,36 @@ class Job:
         if len(self.view) == 0:
             raise UsageError(f"{recipe.dataset!r} leaves no training example for {spec.name}")
         [spec] = recipe.expression("optimizer")
+        learns = nn.ModuleList([self.model, self.sampler, self.loss, self.terms])
         self.optimizer = components.build(spec, "optimizer", "optimizer").build(
-            self.model.parameters()
+            p for p in learns.parameters() if p.requires_grad
         )
+        for name, hardness in self.sampler.schedules().items():
+            if hardness.span() > recipe.epochs:
+                raise UsageError(
+                    f"negatives: {name} still moves at epoch {hardness.span():g} but the run has "
+                    f"{recipe.epochs}; shorten the schedule or raise epochs"
+                )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._rehearse()
 
-    def _build_loss(self) -> Loss | TableLoss:
+    def _training(self) -> Training:
+        words = self.dataset.vocabularies
+        candidates = words.get("item", words.get("entity"))
+        return Training(self.train.counts(), self.train, self.known, candidates, words.get("user"))
+
+    def _build_terms(self, training: Training) -> Terms:
+        specs = self.recipe.expression("terms") if self.recipe.terms else ()
+        terms = Terms(components.build(spec, "term", "terms") for spec in specs).to(self.device)
+        for term in terms:
+            term.prepare(training, self.model)
+        return terms
+
+    def _build_loss(self, training: Training) -> Loss | TableLoss | BatchLoss:
         [spec] = self.recipe.expression("loss")
         loss: Any = components.build(spec, "loss", "loss").to(self.device)
-        loss.prepare(self.model.num_candidates)
+        loss.prepare(training)
         if hasattr(self.model, "similarity"):
             loss.check(self.model.similarity)
         return loss
@@ -148,7 +172,7 @@ class Job:
         with torch.random.fork_rng(cuda):
             draws = torch.Generator(self.device).manual_seed(0)
             batch = self.view.batch(torch.arange(min(2, len(self.view)), device=self.device))
-            batch_loss(self.model, self.sampler, self.loss, batch, self.known, draws)
+            batch_loss(self.model, self.sampler, self.loss, batch, self.known, draws, self.terms)
 
     def evaluate(self, split: str, limit: int = 0) -> dict[str, float]:
         """Rank the held-out part `split` ("valid" or "test") in full."""

@@ -21,6 +21,7 @@ EXPRESSIONS = {
     "model": "model",
     "negatives": "negatives",
     "loss": "loss",
+    "terms": "term",
     "optimizer": "optimizer",
     "schedule": "schedule",
     "split": "split",
@@ -85,6 +86,7 @@ class Recipe(BaseModel):
     # how it learns
     negatives: str = ""
     loss: str = ""
+    terms: str = ""
     optimizer: str = ""
     schedule: str = ""
     batch_size: Annotated[int, Field(ge=1)] = 1024

@@ -8,46 +8,102 @@ and dot products that is 6 M K D flops in three matrix products and 4 M K bytes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..datasets.batch import Batch
 from ..datasets.positives import Positives
-from ..models.base import Model
-from ..samplers.base import Ask, NegativeSampler
-from .losses.base import Loss, TableLoss
+from ..models.base import Model, rows
+from ..samplers.base import Ask, Live, Negatives, NegativeSampler
+from ..samplers.in_batch import InBatch
+from .losses.base import BatchLoss, Loss, TableLoss
+from .terms.base import Look, Term
+
+
+class Outcome(NamedTuple):
+    """What a step found; everything but `total` is for diagnostics and detached."""
+
+    total: Tensor  # scalar to minimise
+    scored: int  # negatives scored
+    q: Tensor  # (M, D)
+    positive: Tensor | None = None  # (M,) scores; None where no negatives were sampled
+    scores: Tensor | None = None  # (M, K) of the negatives trained on
+    negatives: Negatives | None = None
 
 
 def batch_loss(
     model: Model,
     sampler: NegativeSampler,
-    loss: Loss | TableLoss,
+    loss: Loss | TableLoss | BatchLoss,
     batch: Batch,
     known: Positives | None,
     generator: torch.Generator | None,
-) -> tuple[Tensor, int]:
-    """Return the scalar to minimise and how many negatives were scored; no host sync."""
+    terms: Iterable[Term] = (),
+) -> Outcome:
+    """Return the scalar to minimise and what it was made of; no host sync."""
     nodes = model.nodes()  # (V, D)
     q = model.encode(batch.query, nodes)  # (M, D)
+    M = len(batch.positive)
+    found: tuple[Tensor, Tensor, Negatives] | None = None
+    ids = batch.positive[:, None]
+    extra: Tensor | float = 0.0
     if isinstance(loss, TableLoss):
-        row = loss(q, model.table(nodes), batch.positive, model.similarity)  # (M,)
-        ids = batch.positive[:, None]
-        scored = len(batch.positive) * (model.num_candidates - 1)
+        row = loss(q, model.table(nodes), batch.positive, model.similarity, batch.row)  # (M,)
+        scored = M * (model.num_candidates - 1)
+    elif isinstance(loss, BatchLoss):
+        valid = InBatch().propose(_ask(model, q, nodes, batch, known, generator)).valid
+        assert valid is not None
+        row = loss(q, rows(nodes, batch.positive), valid, batch.positive)  # (M,)
+        scored = M * (M - 1)
     else:
-        frozen = nodes.detach()
-        query = q.detach()
-
-        def score(ids: Tensor) -> Tensor:
-            with torch.no_grad():
-                return model.score(query, frozen, ids)
-
-        ask = Ask(batch.positive, batch.row, query, model.table(frozen), score, known, generator)
+        ask = _ask(model, q, nodes, batch, known, generator)
         negatives = sampler.propose(ask)
         ids = negatives.ids
         positive = model.score(q, nodes, batch.positive[:, None]).squeeze(1)  # (M,)
-        scores = model.score(q, nodes, ids)  # (M, K)
+        scores = score_negatives(model, q, nodes, negatives)  # (M, K)
         scored = scores.numel()
-        negatives, scores = sampler.refine(negatives, scores)
-        row = loss(positive, scores, negatives)  # (M,)
+        live = Live(q, nodes, lambda vectors: model.similarity.rowwise(q, vectors), model.hops)
+        ask = ask._replace(positive_score=positive, live=live)
+        negatives, scores = sampler.refine(negatives, scores, ask)
+        row = loss(positive, scores, negatives, batch.row)  # (M,)
+        extra = sampler.penalty()
+        found = positive.detach(), scores.detach(), negatives
     total = (row * batch.weight).sum() / batch.weight.sum().clamp_min(1e-12)
-    return total + model.penalty(batch, ids), scored
+    total = total + model.penalty(batch, ids) + extra
+    look = Look(model, batch, nodes, q, known, generator)
+    for term in terms:
+        total = total + term.weight * term(look)
+    return Outcome(total, scored, q.detach(), *(found or ()))
+
+
+def score_negatives(model: Model, q: Tensor, nodes: Tensor, negatives: Negatives) -> Tensor:
+    """Score ids against the table and the vectors without a row against themselves: (M, K)."""
+    if negatives.vectors is None:
+        return model.score(q, nodes, negatives.ids)
+    E = len(negatives.vectors)
+    own = torch.arange(E, device=q.device)[None]
+    loose = model.score(q, negatives.vectors.detach(), own)  # (M, E)
+    if negatives.ids.shape[1] == E:
+        return loose
+    return torch.cat([model.score(q, nodes, negatives.ids[:, :-E]), loose], 1)
+
+
+def _ask(
+    model: Model,
+    q: Tensor,
+    nodes: Tensor,
+    batch: Batch,
+    known: Positives | None,
+    generator: torch.Generator | None,
+) -> Ask:
+    frozen, query = nodes.detach(), q.detach()
+
+    def score(ids: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.score(query, frozen, ids)
+
+    table = model.table(frozen)
+    return Ask(batch.positive, batch.row, query, table, score, known, generator, batch.query)

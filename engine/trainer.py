@@ -125,22 +125,23 @@ class Trainer:
             table = job.model.table(job.model.frozen_nodes())
             job.sampler.refresh(table, job.generator)
         job.schedule.apply(job.optimizer, self.step / self.total_steps)
+        job.sampler.advance(job.recipe.epochs * self.step / self.total_steps)
         batch = job.view.batch(index, self.step)
         with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.half):
-            total, scored = batch_loss(
-                job.model, job.sampler, job.loss, batch, job.known, job.generator
+            outcome = batch_loss(
+                job.model, job.sampler, job.loss, batch, job.known, job.generator, job.terms
             )
         job.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        outcome.total.backward()
         job.optimizer.step()
-        value = total.detach()
+        value = outcome.total.detach()
         bad = ~torch.isfinite(value) & (self.bad_step < 0)
         self.bad_step = torch.where(bad, self.step, self.bad_step)
         self.loss_sum += value
         self.loss_steps += 1
         self.step += 1
         self.average.move(self.step)
-        return len(batch.positive), scored
+        return len(batch.positive), outcome.scored
 
     def _between_steps(self, began: float, rows: int, scored: int) -> None:
         """Show figures now and then, save now and then, stop when asked."""
@@ -232,8 +233,9 @@ class Trainer:
             {
                 "model": dict(job.model.state_dict()),
                 "optimizer": job.optimizer.state_dict() if job.trains else {},
-                "sampler": checkpoint.buffers(job.sampler),
-                "loss_buffers": checkpoint.buffers(job.loss),
+                "sampler": checkpoint.values(job.sampler),
+                "loss_values": checkpoint.values(job.loss),
+                "terms": checkpoint.values(job.terms),
                 "average": self.average.values,
                 "generator": job.generator.get_state(),
                 "cpu_rng": torch.get_rng_state(),
@@ -259,8 +261,9 @@ class Trainer:
         checkpoint.load_weights(job.model, state["model"], path)
         if job.trains:
             job.optimizer.load_state_dict(state["optimizer"])
-        checkpoint.restore_buffers(job.sampler, state["sampler"])
-        checkpoint.restore_buffers(job.loss, state["loss_buffers"])
+        checkpoint.restore_values(job.sampler, state["sampler"])
+        checkpoint.restore_values(job.loss, state["loss_values"])
+        checkpoint.restore_values(job.terms, state["terms"])
         self.average.values = state["average"]
         job.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["cpu_rng"].cpu())

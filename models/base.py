@@ -39,6 +39,15 @@ class Similarity(nn.Module):
         """(M, D), (C, D) -> (M, C): every row of a (chunk of a) table; differentiable."""
         raise NotImplementedError
 
+    def rowwise(self, q: Tensor, vectors: Tensor) -> Tensor:
+        """(M, D), (M, k, D) -> (M, k): each query with vectors of its own; differentiable.
+
+        For the few vectors that are in no table (mixtures of candidates).
+        """
+        M, k, _ = vectors.shape
+        own = torch.arange(M * k, device=q.device).view(M, k)
+        return self(q, vectors.flatten(0, 1), own)
+
 
 class Model(nn.Module):
     """An encoder. Constructors take the training view first, then keyword arguments only."""
@@ -54,6 +63,10 @@ class Model(nn.Module):
     def nodes(self) -> Tensor:
         """(V, D), computed once per step; candidates come first."""
         raise NotImplementedError
+
+    def hops(self) -> tuple[Tensor, ...]:
+        """Return tables (V, D) whose mean is `nodes`: one for each hop of a graph, else one."""
+        return (self.nodes(),)
 
     def encode(self, query: Query, nodes: Tensor) -> Tensor:
         """Return query vectors (M, D)."""

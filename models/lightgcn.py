@@ -102,6 +102,14 @@ class LightGCN(Model):
         """(V, D): the propagated table, or without layers the leaf itself."""
         return self.ego if self.graph is None else smooth(self.ego, self.graph, self.weights)
 
+    def hops(self) -> tuple[Tensor, ...]:
+        """Return E_0, A E_0, ..., A^L E_0, each (V, D); their mean is `nodes`. L products more."""
+        tables: list[Tensor] = [self.ego]
+        for _ in range(self.layers):
+            assert self.graph is not None
+            tables.append(smooth(tables[-1], self.graph, (0.0, 1.0)))
+        return tuple(tables)
+
     def encode(self, query: Query, nodes: Tensor) -> Tensor:
         """UserQuery (M,) -> (M, D)."""
         assert isinstance(query, UserQuery)

@@ -13,13 +13,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..datasets.batch import ungroup
+from ..datasets.batch import Query, ungroup
 from ..datasets.errors import UsageError
 from ..datasets.positives import Positives
+from ..datasets.training import Training
+from .schedules import Hardness
+
+
+class Live(NamedTuple):
+    """What a refiner may build on with gradient; only those that make new vectors need it."""
+
+    q: Tensor  # (M, D) queries
+    nodes: Tensor  # (V, D) table; candidates come first
+    score: Callable[[Tensor], Tensor]  # (M, k, D) vectors -> (M, k) scores
+    hops: Callable[
+        [], tuple[Tensor, ...]
+    ]  # tables (V, D) whose mean is `nodes`; one where no graph
 
 
 class Ask(NamedTuple):
-    """What a proposal may look at; every tensor is detached."""
+    """What a sampler may look at; every tensor is detached but `positive_score` and `live`."""
 
     positive: Tensor  # (M,) int64
     row: Tensor  # (M,) int64, row of `known`
@@ -28,6 +41,9 @@ class Ask(NamedTuple):
     score: Callable[[Tensor], Tensor]  # (G, K) ids -> (M, K) scores, no gradient
     known: Positives | None  # known positives to keep out; None keeps only the positive itself out
     generator: torch.Generator | None  # every draw comes from here
+    about: Query | None = None  # whom, or what, the rows are about
+    positive_score: Tensor | None = None  # (M,), for refiners; detach it unless a formula says not
+    live: Live | None = None  # for refiners
 
 
 class Negatives(NamedTuple):
@@ -37,6 +53,7 @@ class Negatives(NamedTuple):
     log_q: Tensor | None = None  # (G, K) log-probability of each draw; None: no closed form
     valid: Tensor | None = None  # (M, K) bool, False = known positive or filtered out
     weight: Tensor | None = None  # (M, K) log-weights, any row constant; None = uniform
+    vectors: Tensor | None = None  # (E, D), no gradient: scored in place of the last E columns' ids
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Weights (M, K) that sum to 1 over the valid columns of a row, 0 elsewhere, detached.
@@ -62,7 +79,12 @@ class Negatives(NamedTuple):
 
 
 class NegativeSampler(nn.Module):
-    """Anything that proposes, refines or does both; all its state is in buffers."""
+    """Anything that proposes, refines or does both; all its state is in buffers.
+
+    A hardness number may be a `schedules.Hardness`; read it with ``value_of(number, self.epoch)``.
+    """
+
+    epoch: float = 0.0  # epochs done, as `advance` was told
 
     def propose(self, ask: Ask) -> Negatives:
         """Return candidates with their validity, without gradient."""
@@ -71,9 +93,26 @@ class NegativeSampler(nn.Module):
             f"Uniform(256) | {type(self).__name__}(...)"
         )
 
-    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+    def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Return the negatives to train on and their scores (M, K')."""
         return negatives, scores
+
+    def penalty(self) -> Tensor | float:
+        """Return what this step adds to the loss, for samplers that learn; read after `refine`."""
+        return 0.0
+
+    def advance(self, epoch: float) -> None:
+        """Tell how far training is, in epochs, before every step; moves scheduled hardness."""
+        self.epoch = epoch
+
+    def schedules(self) -> dict[str, Hardness]:
+        """Return the scheduled numbers of this sampler and all inside it, by name."""
+        return {
+            f"{type(module).__name__}.{name}": value
+            for module in self.modules()
+            for name, value in vars(module).items()
+            if isinstance(value, Hardness)
+        }
 
     def due(self, step: int) -> bool:
         """Say whether `refresh` wants the live table before this step; off the hot path."""
@@ -82,8 +121,8 @@ class NegativeSampler(nn.Module):
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
         """Rebuild what depends on the table (N, D): clusters, snapshots, queues."""
 
-    def prepare(self, counts: Tensor) -> None:
-        """Learn once, before training, how often each candidate occurs: (N,) int64."""
+    def prepare(self, training: Training) -> None:
+        """Learn once, before training, what the training rows say."""
 
     def follow(self, source: NegativeSampler) -> None:
         """Look, when composed, at the last stage before that sets the number of columns."""
@@ -107,6 +146,13 @@ class Proposal(NegativeSampler):
     def draw(self, ask: Ask) -> Negatives:
         """Return ids (G, K) and log_q; `valid` only if the draw itself rules some out."""
         raise NotImplementedError
+
+    def log_prob(self, ask: Ask, ids: Tensor) -> Tensor | None:
+        """(G, K) ids of any proposal -> (G, K) log-probability that one draw of ours gives them.
+
+        None where there is no closed form. A mixture needs it of each of its parts.
+        """
+        return None
 
     @torch.no_grad()
     def propose(self, ask: Ask) -> Negatives:
@@ -151,11 +197,20 @@ class Pipeline(NegativeSampler):
         """Ask the first stage."""
         return next(iter(self)).propose(ask)
 
-    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+    def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Pass through every stage in order."""
         for stage in self:
-            negatives, scores = stage.refine(negatives, scores)
+            negatives, scores = stage.refine(negatives, scores, ask)
         return negatives, scores
+
+    def penalty(self) -> Tensor | float:
+        """Add up what the stages add to the loss."""
+        return sum((stage.penalty() for stage in self), 0.0)
+
+    def advance(self, epoch: float) -> None:
+        """Tell every stage."""
+        for stage in self:
+            stage.advance(epoch)
 
     def due(self, step: int) -> bool:
         """Say whether any stage wants a refresh."""
@@ -166,7 +221,7 @@ class Pipeline(NegativeSampler):
         for stage in self:
             stage.refresh(table, generator)
 
-    def prepare(self, counts: Tensor) -> None:
+    def prepare(self, training: Training) -> None:
         """Prepare every stage."""
         for stage in self:
-            stage.prepare(counts)
+            stage.prepare(training)

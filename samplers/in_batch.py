@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 
 
@@ -25,18 +26,22 @@ class InBatch(Proposal):
     Source: Yi et al. 2019 (in-batch softmax with log-q correction).
     """
 
-    log_prob: Tensor
+    log_frequency: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("log_prob", torch.empty(0))
+        self.register_buffer("log_frequency", torch.empty(0))
 
-    def prepare(self, counts: Tensor) -> None:
-        """(N,) counts -> the log-frequency of each candidate."""
-        seen = counts.to(self.log_prob.device).double().clamp_min(1)
-        self.log_prob = (seen / seen.sum()).log().float()
+    def prepare(self, training: Training) -> None:
+        """Take the log-frequency of each candidate from the counts."""
+        seen = training.counts.to(self.log_frequency.device).double().clamp_min(1)
+        self.log_frequency = (seen / seen.sum()).log().float()
 
     def draw(self, ask: Ask) -> Negatives:
         """Return the positives as ids (1, M)."""
         ids = ask.positive[None]
-        return Negatives(ids, self.log_prob[ids] if len(self.log_prob) else None)
+        return Negatives(ids, self.log_prob(ask, ids))
+
+    def log_prob(self, ask: Ask, ids: Tensor) -> Tensor | None:
+        """(G, K) -> the log-frequency of each id, None without counts."""
+        return self.log_frequency[ids] if len(self.log_frequency) else None

@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 
 from ..datasets.errors import UsageError
+from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .pools import Pools, check_num, check_pools, num_groups
 
@@ -32,7 +33,7 @@ class Popularity(Proposal):
     """
 
     cdf: Tensor
-    log_prob: Tensor
+    log_share: Tensor
 
     def __init__(
         self,
@@ -47,13 +48,13 @@ class Popularity(Proposal):
         self.beta = float(beta)
         self.pools = check_pools(pools)
         self.register_buffer("cdf", torch.empty(0, dtype=torch.float64))
-        self.register_buffer("log_prob", torch.empty(0))
+        self.register_buffer("log_share", torch.empty(0))
 
-    def prepare(self, counts: Tensor) -> None:
-        """(N,) counts -> the distribution."""
-        weight = counts.to(self.cdf.device).double().clamp_min(1).pow(self.beta)
+    def prepare(self, training: Training) -> None:
+        """Make the distribution of the counts."""
+        weight = training.counts.to(self.cdf.device).double().clamp_min(1).pow(self.beta)
         self.cdf = weight.cumsum(0) / weight.sum()
-        self.log_prob = (weight / weight.sum()).log().float()
+        self.log_share = (weight / weight.sum()).log().float()
 
     def draw(self, ask: Ask) -> Negatives:
         """Draw ids (G, K) by inversion."""
@@ -61,10 +62,14 @@ class Popularity(Proposal):
         if len(ask.table) != N:
             raise UsageError(
                 f"Popularity has counts of {N} candidates but the table has {len(ask.table)}; "
-                "call prepare(counts) of the training data first"
+                "prepare it with the training data first"
             )
         shape = (num_groups(self.pools, len(ask.positive)), self.num)
         device = self.cdf.device
         u = torch.rand(shape, generator=ask.generator, device=device, dtype=torch.float64)
         ids = torch.searchsorted(self.cdf, u, right=True).clamp_max(N - 1)
-        return Negatives(ids, self.log_prob[ids])
+        return Negatives(ids, self.log_share[ids])
+
+    def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
+        """(G, K) -> the log of each id's share."""
+        return self.log_share[ids]

@@ -96,6 +96,12 @@ class SameCluster(Proposal):
         ids = torch.where((u < self.within) & (size > 1), inside, ids)
         return Negatives(ids, self._log_q(ids, cluster))
 
+    def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
+        """(G, K) -> exact log-probability; uniform before the first refresh."""
+        if len(self.label) != len(ask.table):
+            return torch.full_like(ids, -math.log(len(ask.table)), dtype=torch.float32)
+        return self._log_q(ids, self.label[ask.positive])
+
     def _leaders(self, M: int, G: int, ask: Ask) -> Tensor:
         """Return the row (G, K) whose cluster each draw follows: the own, or one of the group."""
         device = ask.positive.device

@@ -7,8 +7,8 @@ from typing import Annotated
 from optuna.distributions import FloatDistribution
 from torch import Tensor
 
-from ..datasets.errors import UsageError
-from .base import Negatives, Refiner
+from .base import Ask, Negatives, Refiner
+from .schedules import Number, check_range, value_of
 
 
 class SelfAdversarial(Refiner):
@@ -25,15 +25,13 @@ class SelfAdversarial(Refiner):
     Source: Sun et al. 2019, RotatE, eq. 5 (their alpha); arXiv:1902.10197.
     """
 
-    def __init__(self, alpha: Annotated[float, FloatDistribution(0.1, 5.0, log=True)] = 1.0):
+    def __init__(self, alpha: Annotated[Number, FloatDistribution(0.1, 5.0, log=True)] = 1.0):
         super().__init__()
-        if not alpha >= 0:
-            raise UsageError(f"alpha={alpha} in SelfAdversarial is negative; use 0 or more")
-        self.alpha = float(alpha)
+        self.alpha = check_range(alpha, "alpha", "SelfAdversarial", 0)
 
-    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+    def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Add alpha times the detached score to the log-weights."""
-        weight = self.alpha * scores.detach()
+        weight = value_of(self.alpha, self.epoch) * scores.detach()
         if negatives.weight is not None:
             weight = weight + negatives.weight
         return negatives._replace(weight=weight), scores

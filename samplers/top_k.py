@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..datasets.batch import ungroup
 from ..datasets.errors import UsageError
-from .base import Negatives, NegativeSampler, Refiner
+from .base import Ask, Negatives, NegativeSampler, Refiner
 from .in_batch import InBatch
 from .pools import check_num
 
@@ -59,7 +59,7 @@ class TopK(Refiner):
             scores = scores.masked_fill(~valid, -torch.inf)
         return scores.topk(min(self.num, scores.shape[1]), dim=1).indices  # (M, k)
 
-    def refine(self, negatives: Negatives, scores: Tensor) -> tuple[Negatives, Tensor]:
+    def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Gather the best k of each row."""
         M, K = scores.shape
         if not self.checked:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 from optuna.distributions import IntDistribution
+from torch import Tensor
 
 from .base import Ask, Negatives, Proposal
 from .pools import Pools, check_num, check_pools, num_groups
@@ -40,4 +41,9 @@ class Uniform(Proposal):
         device, N = ask.positive.device, len(ask.table)
         shape = (num_groups(self.pools, len(ask.positive)), self.num)
         ids = torch.randint(N, shape, generator=ask.generator, device=device)
-        return Negatives(ids, torch.full((1, 1), -math.log(N), device=device).expand(shape))
+        return Negatives(ids, self.log_prob(ask, ids))
+
+    def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
+        """(G, K) -> -log N everywhere, one number expanded."""
+        N = len(ask.table)
+        return torch.full((1, 1), -math.log(N), device=ids.device).expand(ids.shape)

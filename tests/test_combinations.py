@@ -14,6 +14,7 @@ import hardneg.engine.losses
 import hardneg.models
 import hardneg.samplers
 from hardneg.datasets.errors import UsageError
+from hardneg.datasets.training import Training
 from hardneg.engine.losses import (
     BCE,
     BPR,
@@ -112,16 +113,17 @@ def setting(interactions, triples):
         data = triples if kind.task == "triples" else interactions
         model = MODELS[kind](interactions, triples)
         view = model.view(data)
-        return model, view.batch(torch.arange(10), step=1), data.known(), data.counts()
+        training = Training(data.counts(), data, data.known())
+        return model, view.batch(torch.arange(10), step=1), data.known(), training
 
     return make
 
 
-def check_step(model, sampler, loss, batch, known):
+def check_step(model, sampler, loss, batch, known, training):
     model.zero_grad()
-    loss.prepare(model.num_candidates)
+    loss.prepare(training)
     generator = torch.Generator().manual_seed(0)
-    value, scored = batch_loss(model, sampler, loss, batch, known, generator)
+    value, scored, *_ = batch_loss(model, sampler, loss, batch, known, generator)
     value.backward()
     assert torch.isfinite(value), loss
     assert scored > 0
@@ -138,31 +140,31 @@ def check_step(model, sampler, loss, batch, known):
 @pytest.mark.parametrize("stages", STAGES, ids=name_of)
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
 def test_one_step_of_every_loss(kind, stages, setting):
-    model, batch, known, counts = setting(kind)
+    model, batch, known, training = setting(kind)
     sampler = build(stages)
-    sampler.prepare(counts)
+    sampler.prepare(training)
     if sampler.due(0):
         sampler.refresh(model.table(model.nodes()).detach(), torch.Generator().manual_seed(0))
     for loss in LOSSES.values():
-        check_step(model, sampler, loss, batch, known)
+        check_step(model, sampler, loss, batch, known, training)
     if any(isinstance(stage, TopK | Hardest) for stage in sampler):
         with pytest.raises(UsageError, match="needs log_q"):
-            check_step(model, sampler, SampledSoftmax(correct=True), batch, known)
+            check_step(model, sampler, SampledSoftmax(correct=True), batch, known, training)
     else:
-        check_step(model, sampler, SampledSoftmax(correct=True), batch, known)
+        check_step(model, sampler, SampledSoftmax(correct=True), batch, known, training)
 
 
 @pytest.mark.parametrize("loss", TABLE_LOSSES.values(), ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
 def test_one_step_over_the_table(kind, loss, setting):
-    model, batch, known, _ = setting(kind)
-    check_step(model, Uniform(1), loss, batch, known)
+    model, batch, known, training = setting(kind)
+    check_step(model, Uniform(1), loss, batch, known, training)
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
 def test_the_batch_size_one_and_everything_known(kind, setting, interactions, triples):
     """A row whose every candidate is a known positive leaves a finite step behind."""
-    model, _, known, counts = setting(kind)
+    model, _, known, training = setting(kind)
     view = model.view(triples if kind.task == "triples" else interactions)
     batch = view.batch(torch.arange(1))
     rows = torch.arange(known.num_rows).repeat_interleave(known.num_candidates)
@@ -174,10 +176,10 @@ def test_the_batch_size_one_and_everything_known(kind, setting, interactions, tr
     )
     for make in (Uniform, InBatch, SameCluster, lambda: Hardest(4)):
         sampler = make() | SelfAdversarial() | TopK(1)
-        sampler.prepare(counts)
+        sampler.prepare(training)
         for loss in LOSSES.values():
-            loss.prepare(model.num_candidates)
-            value, _ = batch_loss(model, sampler, loss, batch, all_known, None)
+            loss.prepare(training)
+            value = batch_loss(model, sampler, loss, batch, all_known, None).total
             value.backward()
             assert torch.isfinite(value), loss
 

@@ -98,7 +98,7 @@ def test_the_sampler_of_the_readme_skips_the_hardest(workplace):
     ids = torch.tensor([[5, 6, 7, 8]])
     scores = torch.tensor([[1.0, 9.0, 3.0, 2.0], [4.0, 1.0, 2.0, 3.0]])
     valid = torch.tensor([[True] * 4, [True, True, True, False]])
-    kept, best = names["Band"](skip=1, num=2).refine(Negatives(ids, valid=valid), scores)
+    kept, best = names["Band"](skip=1, num=2).refine(Negatives(ids, valid=valid), scores, None)
     assert kept.ids.tolist() == [[7, 8], [7, 6]]
     assert best.tolist() == [[3.0, 2.0], [2.0, 1.0]]
     assert kept.valid.all()

@@ -15,7 +15,9 @@ class BCE(Loss):
     Source: Kang and McAuley 2018, SASRec (one negative), arXiv:1808.09781.
     """
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         against = (negatives.probabilities(scores) * F.softplus(scores)).sum(1)
         return F.softplus(-positive) + against

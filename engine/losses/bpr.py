@@ -18,6 +18,8 @@ class BPR(Loss):
     Source: Rendle et al. 2009, BPR, arXiv:1205.2618.
     """
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         return (negatives.probabilities(scores) * F.softplus(scores - positive[:, None])).sum(1)

@@ -49,7 +49,9 @@ class CosineContrastive(Loss):
                 "similarity=Cosine(temperature=1)"
             )
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         against = (negatives.probabilities(scores) * (scores - self.margin).relu()).sum(1)
         return 1 - positive + self.weight * against

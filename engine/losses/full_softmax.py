@@ -56,7 +56,14 @@ class FullSoftmax(TableLoss):
         fit = min(max(fit, NARROWEST), num_candidates)
         return -(-num_candidates // -(-num_candidates // fit))
 
-    def forward(self, q: Tensor, table: Tensor, positive: Tensor, similarity: Similarity) -> Tensor:
+    def forward(
+        self,
+        q: Tensor,
+        table: Tensor,
+        positive: Tensor,
+        similarity: Similarity,
+        row: Tensor | None = None,
+    ) -> Tensor:
         """(M, D), (N, D), (M,) -> (M,)."""
         width = self.width(len(q), len(table))
         learnt = [p for p in similarity.parameters() if p.requires_grad]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.errors import UsageError
+from ...datasets.training import Training
 from ...samplers.base import Negatives
 from .base import Loss
 
@@ -46,21 +47,23 @@ class GBCE(Loss):
         self.num_candidates = num_candidates
         self._learnt: int | None = None
 
-    def prepare(self, num_candidates: int) -> None:
+    def prepare(self, training: Training) -> None:
         """Take N from the data unless the constructor was told."""
-        self._learnt = num_candidates
+        self._learnt = training.num_candidates
 
     def beta(self, num_negatives: int) -> float:
         """Return the power of the positive for K negatives."""
         N = self.num_candidates or self._learnt
         if N is None:
             raise UsageError(
-                "GBCE does not know how many candidates there are; pass num_candidates=N or call "
-                "prepare(N)"
+                "GBCE does not know how many candidates there are; pass num_candidates=N or "
+                "prepare the loss with the training data"
             )
         return 1 - self.t * (1 - min(1.0, num_negatives / max(1, N - 1)))
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         K = scores.shape[1]
         against = (negatives.probabilities(scores) * F.softplus(scores)).sum(1)

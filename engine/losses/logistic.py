@@ -19,7 +19,9 @@ class Logistic(Loss):
     Source: Sun et al. 2019, RotatE, eq. 5; arXiv:1902.10197.
     """
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         against = (negatives.probabilities(scores) * F.softplus(scores)).sum(1)
         return 0.5 * (F.softplus(-positive) + against)

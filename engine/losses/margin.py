@@ -31,7 +31,9 @@ class Margin(Loss):
             raise UsageError(f"margin={margin} in Margin is negative; use 0 or more")
         self.margin = float(margin)
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         gap = (self.margin - positive[:, None] + scores).relu()
         return (negatives.probabilities(scores) * gap).sum(1)

@@ -42,7 +42,9 @@ class SampledSoftmax(Loss):
             raise UsageError(f"correct={correct!r} in SampledSoftmax; use True, False or 'auto'")
         self.correct = correct
 
-    def forward(self, positive: Tensor, scores: Tensor, negatives: Negatives) -> Tensor:
+    def forward(
+        self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
+    ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
         M, K = scores.shape
         shift = None  # (M, K), or (1, K) where the batch shares a pool

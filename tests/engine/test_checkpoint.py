@@ -114,9 +114,9 @@ def test_buffers_come_back_in_whatever_shape_they_have_grown_to():
     module = nn.Sequential(nn.Identity())
     module[0].register_buffer("grown", torch.empty(0), persistent=False)
     saved = {"0.grown": torch.arange(5.0)}
-    checkpoint.restore_buffers(module, saved)
+    checkpoint.restore_values(module, saved)
     assert torch.equal(module[0].grown, saved["0.grown"])
-    assert equal(checkpoint.buffers(module), saved)
+    assert equal(checkpoint.values(module), saved)
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib", "cloudpickle"}

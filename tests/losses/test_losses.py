@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hardneg.datasets.errors import UsageError
+from hardneg.datasets.training import Training
 from hardneg.engine.losses import (
     BCE,
     BPR,
@@ -205,7 +206,7 @@ def test_gbce_is_the_published_power_of_the_positive():
     positive, scores = torch.randn(3).double(), torch.randn(3, K).double()
     want = -(positive.sigmoid() ** beta).log() - (1 - scores.sigmoid()).log().sum(1)
     loss = GBCE(t)
-    loss.prepare(N)
+    loss.prepare(Training(torch.ones(N)))
     torch.testing.assert_close(loss(positive, scores, negatives(K)), want / (K + 1))
 
 

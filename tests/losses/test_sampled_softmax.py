@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hardneg.datasets.errors import UsageError
+from hardneg.datasets.training import Training
 from hardneg.engine.losses import SampledSoftmax
 from hardneg.samplers import Ask, Negatives, Popularity, SelfAdversarial, TopK, Uniform
 
@@ -55,7 +56,7 @@ def test_the_corrected_sum_is_unbiased(make):
     full, target = scores_of(3, 20)
     ask = Ask(target, target, full, full.T, None, None, torch.Generator().manual_seed(0))
     sampler = make(50_000)
-    sampler.prepare(torch.arange(20))
+    sampler.prepare(Training(torch.arange(20)))
     negatives = sampler.propose(ask._replace(table=torch.zeros(20, 1)))
     positive = full.gather(1, target[:, None]).squeeze(1)
     got = SampledSoftmax()(positive, full[:, negatives.ids[0]], negatives)
@@ -71,9 +72,9 @@ def test_top_k_of_the_whole_pool_is_sampled_softmax():
     pool = Negatives(torch.arange(12)[None], None, torch.arange(12)[None] != target[:, None])
     loss = SampledSoftmax()
     torch.testing.assert_close(
-        loss(positive, *TopK(12).refine(pool, full)[::-1]), loss(positive, full, pool)
+        loss(positive, *TopK(12).refine(pool, full, None)[::-1]), loss(positive, full, pool)
     )
-    hardest, best = TopK(1).refine(pool, full)
+    hardest, best = TopK(1).refine(pool, full, None)
     torch.testing.assert_close(loss(positive, best, hardest), F.softplus(best[:, 0] - positive))
 
 
@@ -81,7 +82,7 @@ def test_self_adversarial_zero_changes_nothing():
     full, target = scores_of(4, 12)
     positive = full.gather(1, target[:, None]).squeeze(1)
     pool = Negatives(torch.arange(12)[None], None, torch.arange(12)[None] != target[:, None])
-    weighted, scores = SelfAdversarial(0.0).refine(pool, full)
+    weighted, scores = SelfAdversarial(0.0).refine(pool, full, None)
     loss = SampledSoftmax()
     torch.testing.assert_close(loss(positive, scores, weighted), loss(positive, full, pool))
 
@@ -90,7 +91,7 @@ def test_correcting_without_log_q_is_refused_with_the_remedy(make_ask):
     ask = make_ask()
     pipeline = Uniform(8) | TopK(4)
     negatives = pipeline.propose(ask)
-    negatives, scores = pipeline.refine(negatives, ask.score(negatives.ids))
+    negatives, scores = pipeline.refine(negatives, ask.score(negatives.ids), ask)
     with pytest.raises(UsageError, match=r"needs log_q.*TopK.*use correct='auto'"):
         SampledSoftmax(correct=True)(torch.zeros(6), scores, negatives)
     assert SampledSoftmax()(torch.zeros(6), scores, negatives).shape == (6,)

@@ -9,6 +9,7 @@ import torch
 
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.positives import Positives
+from hardneg.datasets.training import Training
 from hardneg.engine.losses import (
     BCE,
     BPR,
@@ -58,7 +59,7 @@ def valueless_ask():
 
 
 def on_device(sampler):
-    sampler.prepare(torch.arange(N))
+    sampler.prepare(Training(torch.arange(N)))
     sampler.refresh(torch.randn(N, D), torch.Generator().manual_seed(0))
     return sampler.to("meta")
 
@@ -72,9 +73,10 @@ def test_a_step_never_looks_at_a_value(proposal):
     for sampler in (proposal, proposal | SelfAdversarial(0.5) | TopK(4)):
         negatives = sampler.propose(ask)
         for loss in LOSSES:
-            loss.prepare(N)
-            kept, scores = sampler.refine(negatives, ask.score(negatives.ids))
+            loss.prepare(Training(torch.ones(N)))
             positive = ask.score(ask.positive[:, None]).squeeze(1)
+            seen = ask._replace(positive_score=positive)
+            kept, scores = sampler.refine(negatives, ask.score(negatives.ids), seen)
             row = loss(positive, scores, kept)
             assert row.shape == (M,)
             assert row.device.type == "meta"

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hardneg.datasets.errors import UsageError
+from hardneg.datasets.training import Training
 from hardneg.samplers import Pipeline, SameCluster, SelfAdversarial, TopK, Uniform
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,12 +24,12 @@ def test_a_pipeline_is_its_stages_by_hand(make_ask):
     pipeline = cluster | top | belief
     assert pipeline.due(0)
     assert not pipeline.due(1)
-    pipeline.prepare(torch.ones(20))
+    pipeline.prepare(Training(torch.ones(20)))
     pipeline.refresh(ask.table, ask.generator)
     negatives = pipeline.propose(ask)
     scores = ask.score(negatives.ids)
-    got, s = pipeline.refine(negatives, scores)
-    want, t = belief.refine(*top.refine(negatives, scores))
+    got, s = pipeline.refine(negatives, scores, ask)
+    want, t = belief.refine(*top.refine(negatives, scores, ask), ask)
     assert torch.equal(s, t)
     for name in ("ids", "valid", "weight"):
         assert torch.equal(getattr(got, name), getattr(want, name))

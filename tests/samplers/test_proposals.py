@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.positives import Positives
+from hardneg.datasets.training import Training
 from hardneg.samplers import Ask, Hardest, InBatch, Popularity, SameCluster, Uniform
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,7 +34,8 @@ PROPOSALS = {
 
 def ready(make, num, ask, refresh=True):
     sampler = make(num)
-    sampler.prepare(torch.arange(len(ask.table)) % 7)  # some candidates never occur
+    counts = torch.arange(len(ask.table)) % 7  # some candidates never occur
+    sampler.prepare(Training(counts, known=ask.known))
     if refresh:
         sampler.refresh(ask.table, ask.generator)
     return sampler
@@ -77,14 +79,14 @@ def test_in_batch_pool_follows_log_q():
     g = torch.Generator().manual_seed(0)
     positive = torch.multinomial(counts.double(), 100_000, replacement=True, generator=g)
     sampler = InBatch()
-    sampler.prepare(counts)
+    sampler.prepare(Training(counts))
     ask = Ask(positive, positive, None, torch.zeros(6, 1), None, None, g)
     drawn = sampler.draw(ask)
     seen = counts > 0
-    q = sampler.log_prob.exp()
+    q = sampler.log_frequency.exp()
     count = torch.bincount(drawn.ids[0], minlength=6)
     assert q.sum().item() == pytest.approx(1)
-    assert torch.equal(drawn.log_q, sampler.log_prob[drawn.ids])
+    assert torch.equal(drawn.log_q, sampler.log_frequency[drawn.ids])
     expected = q[seen].double() / q[seen].double().sum() * 100_000
     assert chisquare(count[seen].numpy(), expected.numpy()).pvalue > 1e-4
 
@@ -180,7 +182,7 @@ def test_popularity_limits(make_ask):
     counts = torch.tensor([4, 0, 1, 9])
     flat, frequency, rare = Popularity(beta=0.0), Popularity(beta=1.0), Popularity(beta=-0.5)
     for sampler in (flat, frequency, rare):
-        sampler.prepare(counts)
+        sampler.prepare(Training(counts))
     torch.testing.assert_close(flat.log_prob.exp(), torch.full((4,), 0.25))
     torch.testing.assert_close(frequency.log_prob.exp(), torch.tensor([4, 1, 1, 9]) / 15)
     torch.testing.assert_close(

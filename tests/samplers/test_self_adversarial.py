@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def weigh(scores, alpha, valid=None):
     negatives, same = SelfAdversarial(alpha).refine(
-        Negatives(torch.zeros(1, scores.shape[1], dtype=torch.int64), valid=valid), scores
+        Negatives(torch.zeros(1, scores.shape[1], dtype=torch.int64), valid=valid), scores, None
     )
     assert same is scores
     return negatives.probabilities(scores)
@@ -44,7 +44,7 @@ def test_weights_add_up_in_the_exponent():
     scores = torch.randn(4, 5)
     twice = Negatives(torch.zeros(1, 5, dtype=torch.int64))
     for alpha in (0.25, 0.5):
-        twice, _ = SelfAdversarial(alpha).refine(twice, scores)
+        twice, _ = SelfAdversarial(alpha).refine(twice, scores, None)
     torch.testing.assert_close(twice.probabilities(scores), weigh(scores, 0.75))
 
 

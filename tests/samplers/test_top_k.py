@@ -22,7 +22,7 @@ def test_equals_brute_force(groups, k):
     valid = torch.rand(5, 8, generator=g) > 0.3
     weight = torch.randn(5, 8, generator=g)
     log_q = torch.zeros(groups, 8)
-    chosen, best = TopK(k).refine(Negatives(ids, log_q, valid, weight), scores)
+    chosen, best = TopK(k).refine(Negatives(ids, log_q, valid, weight), scores, None)
     assert chosen.log_q is None
     rows = ungroup(ids, 5)
     for m in range(5):
@@ -38,7 +38,7 @@ def test_equals_brute_force(groups, k):
 def test_gradient_reaches_only_the_chosen():
     scores = torch.tensor([[0.1, 3.0, 2.0, -1.0]], requires_grad=True)
     valid = torch.tensor([[True, False, True, True]])
-    _, best = TopK(2).refine(Negatives(torch.arange(4)[None], None, valid), scores)
+    _, best = TopK(2).refine(Negatives(torch.arange(4)[None], None, valid), scores, None)
     best.sum().backward()
     assert scores.grad.tolist() == [[1, 0, 1, 0]]
 
@@ -47,7 +47,7 @@ def test_gradient_reaches_only_the_chosen():
 def test_extreme_scores_never_bring_an_invalid_one_back(scale):
     scores = torch.full((2, 4), scale)
     valid = torch.tensor([[False, True, False, True], [False] * 4])
-    chosen, best = TopK(2).refine(Negatives(torch.arange(4)[None], None, valid), scores)
+    chosen, best = TopK(2).refine(Negatives(torch.arange(4)[None], None, valid), scores, None)
     assert sorted(chosen.ids[0].tolist()) == [1, 3]
     assert chosen.valid.tolist() == [[True, True], [False, False]]
     assert torch.isfinite(best).all()
@@ -58,7 +58,7 @@ def test_dynamic_negative_sampling_without_replacement_closed_form():
     n, M, rows = 9, 4, 100_000
     g = torch.Generator().manual_seed(0)
     ids = torch.rand(rows, n, generator=g).argsort(1)[:, :M]
-    chosen, _ = TopK(1).refine(Negatives(ids), -ids.float())  # candidate id = its rank
+    chosen, _ = TopK(1).refine(Negatives(ids), -ids.float(), None)  # candidate id = its rank
     count = torch.bincount(chosen.ids[:, 0], minlength=n)[: n - M + 1]
     expected = torch.tensor(
         [comb(n - 1 - r, M - 1) / comb(n, M) for r in range(n - M + 1)],
@@ -74,7 +74,7 @@ def test_dynamic_negative_sampling_from_uniform_pools_closed_form(make_ask):
     ask = make_ask(M=rows, N=N, known=0)._replace(positive=torch.full((rows,), N - 1))
     pipeline = Uniform(K, pools="own") | TopK(1)
     negatives = pipeline.propose(ask)
-    chosen, _ = pipeline.refine(negatives, -negatives.ids.float())
+    chosen, _ = pipeline.refine(negatives, -negatives.ids.float(), ask)
     # The positive ranks last here: a row that drew nothing else has no valid negative.
     count = torch.bincount(chosen.ids[:, 0], minlength=N).double()
     assert torch.equal(chosen.valid[:, 0], chosen.ids[:, 0] != N - 1)
@@ -93,14 +93,14 @@ def test_k_larger_than_the_pool_names_the_remedy():
     with pytest.raises(UsageError, match="k=8 exceeds the pool of 4; raise num in TopK"):
         Uniform(16) | TopK(4) | SelfAdversarial() | TopK(8)
     with pytest.raises(UsageError, match="k=5 exceeds the pool of 4; raise num in the proposal"):
-        TopK(5).refine(Negatives(torch.arange(4)[None]), torch.zeros(2, 4))
+        TopK(5).refine(Negatives(torch.arange(4)[None]), torch.zeros(2, 4), None)
 
 
 def test_a_pool_that_follows_the_batch_gives_what_it_has(make_ask):
     pipeline = InBatch() | TopK(16) | TopK(8)
     ask = make_ask(M=3)
     negatives = pipeline.propose(ask)
-    chosen, scores = pipeline.refine(negatives, ask.score(negatives.ids))
+    chosen, scores = pipeline.refine(negatives, ask.score(negatives.ids), ask)
     assert chosen.ids.shape == scores.shape == (3, 3)
 
 

@@ -1,0 +1,35 @@
+"""What the parts of a run may learn from the training rows, once, before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .positives import Positives
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training rows as samplers, losses and extra terms see them.
+
+    Attributes:
+        counts: (N,) int64, how often each candidate occurs.
+        data: the rows themselves, `Interactions` or `Triples`.
+        known: their positives, by query.
+        candidates: tokens of the candidates (items or entities), for files that name them.
+        owners: tokens of the rows of an interaction log (users), for files that name them.
+    """
+
+    counts: Tensor
+    data: Any = None
+    known: Positives | None = None
+    candidates: Vocabulary | None = None
+    owners: Vocabulary | None = None
+
+    @property
+    def num_candidates(self) -> int:
+        """N."""
+        return len(self.counts)
