@@ -25,6 +25,7 @@ class SequenceQuery(NamedTuple):
     items: Tensor  # (B, L) int64, right-padded with 0
     lengths: Tensor  # (B,) int64, real items of each row, >= 1
     index: Tensor  # type: ignore[assignment]  # (M,) int64, into the flattened (B * L) positions: where predictions are made
+    hidden: Tensor | None = None  # (B, L) bool, items the encoder may not read; None hides nothing
 
 
 class TripleQuery(NamedTuple):

@@ -125,7 +125,8 @@ class Trainer:
             table = job.model.table(job.model.frozen_nodes())
             job.sampler.refresh(table, job.generator)
         job.schedule.apply(job.optimizer, self.step / self.total_steps)
-        job.sampler.advance(job.recipe.epochs * self.step / self.total_steps)
+        for part in (job.sampler, *job.terms):
+            part.advance(job.recipe.epochs * self.step / self.total_steps)
         batch = job.view.batch(index, self.step)
         with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.half):
             outcome = batch_loss(

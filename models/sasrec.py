@@ -110,6 +110,8 @@ class SASRec(Model):
         real = torch.arange(L, device=query.items.device) < query.lengths[:, None]  # (B, L)
         items = torch.where(real, query.items, query.items[:, :1])
         x = rows(nodes if self.inputs is None else self.inputs, items) * nodes.shape[1] ** 0.5
+        if query.hidden is not None:
+            x = x * ~query.hidden[:, :, None]
         x = self.dropout(x + self.positions[:L])
         for block in self.blocks:
             x = block(x)

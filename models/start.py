@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..datasets.errors import DataError, UsageError, closest
+from ..datasets.errors import UsageError, closest
+from ..datasets.vectors import READERS, check_vectors, read_vectors
 
 WORDS = ("random", "spectral")
 
@@ -22,92 +18,16 @@ def given_vectors(
     """Return a table somebody made before, its rows in the order of the vocabulary: (V, D) float32.
 
     Args:
-        start: a tensor, or a file: a 2-D array in ``.npy``, the only tensor (or the one named
-            ``vectors``) of a ``.safetensors``, or a ``.parquet`` with one list column or nothing
-            but numeric columns.
+        start: a tensor, or a file as `datasets.vectors.read_vectors` reads it.
         num_rows: how many rows will do.
         dim: D.
         owner: the model that asks, for messages.
     """
     if isinstance(start, Tensor):
-        return _checked(start.detach().clone().float(), f"{owner}: start", num_rows, dim)
-    path = Path(start)
-    if path.suffix not in READERS:
+        return check_vectors(start.detach().clone().float(), f"{owner}: start", num_rows, dim)
+    if Path(start).suffix not in READERS:
         raise UsageError(
             f"{owner}: start={str(start)!r} is no file of vectors ({', '.join(READERS)}); "
             f"{closest(str(start), WORDS)}"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of vectors; check the path given as start")
-    return _checked(READERS[path.suffix](path), str(path), num_rows, dim)
-
-
-def _checked(table: Tensor, where: str, num_rows: tuple[int, ...], dim: int) -> Tensor:
-    if table.ndim != 2:
-        raise DataError(f"{where}: has {table.ndim} dimensions; give a table (rows, columns)")
-    if len(table) not in num_rows:
-        wanted = " or ".join(str(n) for n in num_rows)
-        raise DataError(
-            f"{where}: has {len(table)} rows where {wanted} are needed; "
-            "give one vector for each token in the order of the vocabulary"
-        )
-    if table.shape[1] != dim:
-        raise DataError(
-            f"{where}: has {table.shape[1]} columns; set dim={table.shape[1]}, not {dim}"
-        )
-    if not bool(torch.isfinite(table).all()):
-        row = int(torch.nonzero(~torch.isfinite(table).all(1))[0])
-        raise DataError(f"{where}: row {row} holds a NaN or an infinity; replace it first")
-    return table
-
-
-def _npy(path: Path) -> Tensor:
-    try:
-        return _floats(path, np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: is no readable .npy array ({error}); save it again") from error
-
-
-def _safetensors(path: Path) -> Tensor:
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            name = names[0] if len(names) == 1 else "vectors"
-            if name not in names:
-                raise DataError(
-                    f"{path}: holds {', '.join(sorted(names))}; keep one or name it 'vectors'"
-                )
-            tensor: Tensor = file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: is no readable .safetensors ({error}); save it again") from error
-    return tensor.float()
-
-
-def _parquet(path: Path) -> Tensor:
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: is no readable .parquet ({error}); save it again") from error
-    lists = [c for c in frame.columns if isinstance(frame[c].dtype, pl.List | pl.Array)]
-    if len(lists) == 1:
-        rows = frame[lists[0]].to_list()
-        widths = {len(row) if row is not None else -1 for row in rows}
-        if len(widths) > 1 or -1 in widths:
-            raise DataError(
-                f"{path}: column {lists[0]!r} has vectors of different lengths; pad them"
-            )
-        return _floats(path, np.asarray(rows))
-    return _floats(path, frame.to_numpy())
-
-
-def _floats(path: Path, array: np.ndarray) -> Tensor:
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"{path}: holds {array.dtype} values where numbers are needed")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-READERS: dict[str, Callable[[Path], Tensor]] = {
-    ".npy": _npy,
-    ".safetensors": _safetensors,
-    ".parquet": _parquet,
-}
+    return read_vectors(start, num_rows, owner, dim)

@@ -37,6 +37,9 @@ class Term(nn.Module):
     def prepare(self, training: Training, model: Model) -> None:
         """Learn once, before training; refuse, with a `UsageError`, a model it has no views of."""
 
+    def advance(self, epoch: float) -> None:
+        """Tell how far training is, in epochs, before every step."""
+
     def forward(self, look: Look) -> Tensor:
         """Return a scalar."""
         raise NotImplementedError

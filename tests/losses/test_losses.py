@@ -211,7 +211,7 @@ def test_gbce_is_the_published_power_of_the_positive():
 
 
 def test_gbce_needs_to_know_how_many_candidates_there_are():
-    with pytest.raises(UsageError, match=r"pass num_candidates=N or call prepare"):
+    with pytest.raises(UsageError, match=r"pass num_candidates=N or prepare"):
         GBCE()(torch.zeros(1), torch.zeros(1, 2), negatives(2))
 
 

@@ -183,8 +183,8 @@ def test_popularity_limits(make_ask):
     flat, frequency, rare = Popularity(beta=0.0), Popularity(beta=1.0), Popularity(beta=-0.5)
     for sampler in (flat, frequency, rare):
         sampler.prepare(Training(counts))
-    torch.testing.assert_close(flat.log_prob.exp(), torch.full((4,), 0.25))
-    torch.testing.assert_close(frequency.log_prob.exp(), torch.tensor([4, 1, 1, 9]) / 15)
+    torch.testing.assert_close(flat.log_share.exp(), torch.full((4,), 0.25))
+    torch.testing.assert_close(frequency.log_share.exp(), torch.tensor([4, 1, 1, 9]) / 15)
     torch.testing.assert_close(
-        rare.log_prob.exp(), torch.tensor([0.5, 1, 1, 1 / 3]) / (2.5 + 1 / 3)
+        rare.log_share.exp(), torch.tensor([0.5, 1, 1, 1 / 3]) / (2.5 + 1 / 3)
     )

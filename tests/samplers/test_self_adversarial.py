@@ -57,5 +57,5 @@ def test_extreme_scores_stay_finite(scale):
 
 
 def test_negative_alpha_is_refused():
-    with pytest.raises(UsageError, match=r"alpha=-1 .* 0 or more"):
+    with pytest.raises(UsageError, match=r"alpha=-1 .* at least 0"):
         SelfAdversarial(-1)

@@ -1,0 +1,164 @@
+"""Contrast between perturbed propagations of a graph. B rows · V nodes · D width · n edges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from optuna.distributions import FloatDistribution
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from ...datasets.batch import UserQuery
+from ...datasets.errors import UsageError
+from ...datasets.training import Training
+from ...models.base import Model
+from ...models.lightgcn import LightGCN
+from ...models.propagation import Neighbours, adjacency, smooth, unique_pairs
+from .base import Look, Term
+from .contrast import check_share, check_weight, info_nce
+
+Weight = Annotated[float, FloatDistribution(1e-3, 1.0, log=True)]
+Temperature = Annotated[float, FloatDistribution(0.05, 1.0, log=True)]
+
+
+class _GraphViews(Term):
+    """Two views of all nodes; the batch's users and items are contrasted, each kind by itself."""
+
+    def __init__(self, weight: float, temperature: float) -> None:
+        super().__init__()
+        check_weight(type(self).__name__, weight=weight, temperature=temperature)
+        self.weight, self.temperature = weight, temperature
+
+    def prepare(self, training: Training, model: Model) -> None:
+        """Refuse a model without layers to perturb."""
+        if not isinstance(model, LightGCN) or model.graph is None:
+            raise UsageError(
+                f"terms: {type(self).__name__} perturbs the layers of a graph, which "
+                f"{type(model).__name__} does not have here; use LightGCN(layers=2) or more"
+            )
+
+    def view(self, model: LightGCN, which: int, look: Look) -> Tensor:
+        """Return one view of the nodes (V, D)."""
+        raise NotImplementedError
+
+    def forward(self, look: Look) -> Tensor:
+        """Return the contrast of the batch's users plus that of its positives.
+
+        A user or an item that stands in the batch twice is no negative of itself.
+        """
+        model, query = look.model, look.batch.query
+        assert isinstance(model, LightGCN)
+        assert isinstance(query, UserQuery)
+        one, two = self.view(model, 0, look), self.view(model, 1, look)
+        total = one.new_zeros(())
+        for ids in (query.user + model.num_items, look.batch.positive):
+            pair = one[ids], two[ids]
+            total = total + info_nce(*pair, self.temperature, owner=ids)
+        return total
+
+
+class SGL(_GraphViews):
+    r"""Agree across two graphs that each miss a random share of the edges.
+
+    .. math:: L = \sum_{x \in \{users, items\}} \mathrm{InfoNCE}(E'_x, E''_x), \quad
+        E' = \mathrm{LightGCN}(G \setminus drop)
+
+    The two graphs stay for an epoch, as in the authors' code, and are scaled by their own degrees.
+
+    Args:
+        weight: of the term.
+        drop: share of the edges each graph misses.
+        temperature: tau.
+    Cost: two propagations more a step, and two graphs built each epoch, O(n log n).
+    Source: Wu et al. 2021, Self-supervised Graph Learning (SGL-ED), arXiv:2010.10783.
+    """
+
+    seed: Tensor
+    users: Tensor
+    items: Tensor
+
+    def __init__(
+        self,
+        weight: Weight = 0.1,
+        drop: Annotated[float, FloatDistribution(0.0, 0.5)] = 0.1,
+        temperature: Temperature = 0.2,
+    ) -> None:
+        super().__init__(weight, temperature)
+        check_share("SGL", drop=drop)
+        self.drop = drop
+        self.register_buffer("seed", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("users", torch.empty(0, dtype=torch.int64), persistent=False)
+        self.register_buffer("items", torch.empty(0, dtype=torch.int64), persistent=False)
+        self.whole = -1  # the epoch the graphs are of
+        self.at = 0
+        self.graphs: list[Neighbours] = []
+
+    def prepare(self, training: Training, model: Model) -> None:
+        """Keep the edges."""
+        super().prepare(training, model)
+        data: Any = training.data
+        self.users, self.items = unique_pairs(data.user, data.item, data.num_items)
+
+    def advance(self, epoch: float) -> None:
+        """Ask for new graphs when an epoch begins."""
+        self.at = int(epoch)
+
+    def _build(self, model: LightGCN, generator: torch.Generator | None) -> None:
+        """Draw the edges of this epoch; a resumed run draws them again from the seed it saved."""
+        device = self.users.device
+        if int(self.seed[0]) != self.at + 1:
+            draw = torch.randint(1 << 62, (1,), generator=generator, device=device)
+            self.seed = torch.cat([torch.tensor([self.at + 1], device=device), draw])
+        own = torch.Generator(device).manual_seed(int(self.seed[1]))
+        self.graphs = []
+        for _ in range(2):
+            keep = torch.rand(len(self.users), generator=own, device=device) >= self.drop
+            part = self.users[keep], self.items[keep]
+            self.graphs.append(adjacency(*part, model.num_users, model.num_items))
+        self.whole = self.at
+
+    def view(self, model: LightGCN, which: int, look: Look) -> Tensor:
+        """Propagate over one of the epoch's graphs."""
+        if self.whole != self.at:
+            self._build(model, look.generator)
+        return smooth(model.ego, self.graphs[which], model.weights)
+
+
+class SimGCL(_GraphViews):
+    r"""Agree across two propagations with a little noise in every layer.
+
+    .. math:: E^{(l)} = A E^{(l-1)} + \epsilon\, \mathrm{sign}(A E^{(l-1)}) \odot
+        u / \|u\|, \quad u \sim U(0, 1)^D
+
+    The views are means over layers 1 to L, without layer 0, as in the authors' code.
+
+    Args:
+        weight: of the term.
+        eps: length of the noise.
+        temperature: tau.
+    Cost: two propagations and 2 L V D random numbers more a step.
+    Source: Yu et al. 2022, Are Graph Augmentations Necessary? (SimGCL), arXiv:2112.08679.
+    """
+
+    def __init__(
+        self,
+        weight: Weight = 0.1,
+        eps: Annotated[float, FloatDistribution(0.01, 1.0, log=True)] = 0.1,
+        temperature: Temperature = 0.2,
+    ) -> None:
+        super().__init__(weight, temperature)
+        check_weight("SimGCL", eps=eps)
+        self.eps = eps
+
+    def view(self, model: LightGCN, which: int, look: Look) -> Tensor:
+        """Propagate with noise of its own."""
+        assert model.graph is not None
+        x: Tensor = model.ego
+        total = torch.zeros_like(x)
+        for _ in range(model.layers):
+            x = smooth(x, model.graph, (0.0, 1.0))
+            noise = torch.rand(x.shape, generator=look.generator, device=x.device, dtype=x.dtype)
+            x = x + self.eps * x.detach().sign() * F.normalize(noise, dim=1)
+            total = total + x
+        return total / model.layers
