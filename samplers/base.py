@@ -17,6 +17,7 @@ from ..datasets.batch import Query, ungroup
 from ..datasets.errors import UsageError
 from ..datasets.positives import Positives
 from ..datasets.training import Training
+from .growing import Growing
 from .schedules import Hardness
 
 
@@ -78,7 +79,7 @@ class Negatives(NamedTuple):
         return ungroup(self.log_q, num_rows)
 
 
-class NegativeSampler(nn.Module):
+class NegativeSampler(Growing):
     """Anything that proposes, refines or does both; all its state is in buffers.
 
     A hardness number may be a `schedules.Hardness`; read it with ``value_of(number, self.epoch)``.
@@ -126,14 +127,6 @@ class NegativeSampler(nn.Module):
 
     def follow(self, source: NegativeSampler) -> None:
         """Look, when composed, at the last stage before that sets the number of columns."""
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
-        # Clusters and counts have their size only once there are data: take the checkpoint's.
-        for name, buffer in self.named_buffers(recurse=False):
-            saved = state_dict.get(prefix + name)
-            if saved is not None and saved.shape != buffer.shape:
-                setattr(self, name, buffer.new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __or__(self, other: NegativeSampler) -> Pipeline:
         """Compose: left proposes, right refines."""

@@ -18,6 +18,7 @@ def kmeans(
     start: Tensor | None = None,
     steps: int = 20,
     batch: int = 16384,
+    balanced: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(N, D) -> centroids (C, D) and each point's cluster (N,), C = min(num, N).
 
@@ -32,6 +33,7 @@ def kmeans(
         start: centroids of an earlier call to go on from; else seeds are drawn as in k-means++.
         steps: passes, or mini-batches.
         batch: points read in a step.
+        balanced: no cluster of more than ceil(N / C) points; `even` says how.
     """
     N = len(points)
     num = min(num, N)
@@ -50,6 +52,8 @@ def kmeans(
         rate = (count / total.clamp_min(1))[:, None]
         centroids = torch.lerp(centroids, mean, rate)
         centroids, total = _reseed(centroids, total, count, part, distance)
+    if balanced:
+        return _balance(points, centroids)
     return centroids, nearest(points, centroids)[0]
 
 
@@ -61,6 +65,54 @@ def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     label = torch.cat([b.indices for b in best])
     distance = 2 * torch.cat([b.values for b in best]) + points.square().sum(1)
     return label, distance.clamp_min(0)
+
+
+def even(points: Tensor, centroids: Tensor) -> Tensor:
+    """(N, D), (C, D) -> clusters (N,) of at most ceil(N / C) points each; C rounds at most.
+
+    In a round every point without a cluster asks for the closest one with room, and a cluster takes
+    those who would lose most by going to their next choice. A round fills a cluster or is the last.
+    Not in a step: it reads back how many points are left.
+    """
+    N, C = len(points), len(centroids)
+    label = torch.full((N,), -1, device=points.device)
+    room = torch.full((C,), -(-N // C), device=points.device)
+    left = torch.arange(N, device=points.device)
+    while len(left):
+        choice, loss = _choose(points[left], centroids, room > 0)
+        order = torch.argsort(loss, descending=True, stable=True)
+        order = order[torch.argsort(choice[order], stable=True)]  # by cluster, dearest first
+        asked = choice[order]
+        count = torch.bincount(asked, minlength=C)
+        place = torch.arange(len(left), device=points.device) - (count.cumsum(0) - count)[asked]
+        taken = place < room[asked]
+        label[left[order[taken]]] = asked[taken]
+        room = (room - count).clamp_min(0)
+        left = left[order[~taken]]
+    return label
+
+
+def _choose(points: Tensor, centroids: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the closest free centroid (n,) and how much farther the next free one is (n,)."""
+    half = (0.5 * centroids.square().sum(1)).masked_fill(~free, torch.inf)
+    best = [
+        torch.addmm(half, part, centroids.T, alpha=-1).topk(
+            min(2, len(centroids)), 1, largest=False
+        )
+        for part in points.split(max(1, CHUNK // len(centroids)))
+    ]
+    value = torch.cat([b.values for b in best])
+    return torch.cat([b.indices[:, 0] for b in best]), value[:, -1] - value[:, 0]
+
+
+def _balance(points: Tensor, centroids: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
+    """Alternate between even clusters and their means."""
+    label = even(points, centroids)
+    for _ in range(rounds):
+        count = torch.bincount(label, minlength=len(centroids)).clamp_min(1)[:, None]
+        centroids = torch.zeros_like(centroids).index_add_(0, label, points) / count
+        label = even(points, centroids)
+    return centroids, label
 
 
 def _some(points: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
