@@ -11,6 +11,7 @@ import torch
 from optuna.distributions import CategoricalDistribution
 
 import hardneg.engine.losses
+import hardneg.engine.terms
 import hardneg.models
 import hardneg.samplers
 from hardneg.datasets.errors import UsageError
@@ -28,6 +29,7 @@ from hardneg.engine.losses import (
     TableLoss,
 )
 from hardneg.engine.step import batch_loss
+from hardneg.engine.terms import SGL, SRACL, CL4SRec, MCLRec, SimGCL, Term
 from hardneg.models.base import Model
 from hardneg.models.complex import ComplEx
 from hardneg.models.distmult import DistMult
@@ -83,6 +85,7 @@ LOSSES = {
     CosineContrastive: CosineContrastive(0.5, 10.0),
     SampledSoftmax: SampledSoftmax(),
 }
+TERMS = [SGL, SimGCL, CL4SRec, SRACL, MCLRec]  # each is run in tests/terms
 TABLE_LOSSES = {FullSoftmax: FullSoftmax(0.1)}
 
 CHAINS = [
@@ -200,7 +203,7 @@ def components(package, base):
 
 @pytest.mark.parametrize(
     "kind",
-    [*PROPOSALS, *REFINERS, *LOSSES, *TABLE_LOSSES, *MODELS],
+    [*PROPOSALS, *REFINERS, *LOSSES, *TABLE_LOSSES, *MODELS, *TERMS],
     ids=lambda kind: kind.__name__,
 )
 def test_defaults_lie_in_the_ranges_a_study_searches(kind):
@@ -223,6 +226,7 @@ def test_defaults_lie_in_the_ranges_a_study_searches(kind):
         (hardneg.engine.losses, Loss, LOSSES),
         (hardneg.engine.losses, TableLoss, TABLE_LOSSES),
         (hardneg.models, Model, MODELS),
+        (hardneg.engine.terms, Term, TERMS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

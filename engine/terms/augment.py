@@ -56,7 +56,7 @@ def reorder(
     free = start[:, None] + _uniform((B, L), items, generator) * size[:, None]
     key = torch.where(inside, free.double(), column.double())
     key = torch.where(inside, key.clamp_max((start + size)[:, None] - 0.5), key)
-    return items.gather(1, key.argsort(1, stable=True))
+    return items.gather(1, key.argsort(dim=1, stable=True))
 
 
 def substitute(

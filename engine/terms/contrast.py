@@ -23,7 +23,8 @@ def info_nce(
         {\sum_j e^{\cos(a_i, b_j)/\tau} + [within] \sum_{j \ne i} e^{\cos(a_i, a_j)/\tau}}
 
     Args:
-        a: one view. b: the other.
+        a: one view.
+        b: the other.
         temperature: tau.
         owner: (B,) rows with the same owner are never each other's negatives.
         within: whether the other rows of `a` itself are negatives too (NT-Xent).

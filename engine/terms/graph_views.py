@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from ...datasets.batch import UserQuery
 from ...datasets.errors import UsageError
 from ...datasets.training import Training
-from ...models.base import Model
+from ...models.base import Model, rows
 from ...models.lightgcn import LightGCN
 from ...models.propagation import Neighbours, adjacency, smooth, unique_pairs
 from .base import Look, Term
@@ -53,7 +53,7 @@ class _GraphViews(Term):
         one, two = self.view(model, 0, look), self.view(model, 1, look)
         total = one.new_zeros(())
         for ids in (query.user + model.num_items, look.batch.positive):
-            pair = one[ids], two[ids]
+            pair = rows(one, ids), rows(two, ids)
             total = total + info_nce(*pair, self.temperature, owner=ids)
         return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated
 
 import torch
@@ -25,7 +26,7 @@ Weight = Annotated[float, FloatDistribution(1e-3, 1.0, log=True)]
 Temperature = Annotated[float, FloatDistribution(0.05, 2.0, log=True)]
 
 
-class SequenceViews(Term):
+class SequenceViews(Term, ABC):
     """Makes two changed copies of each sequence; subclasses say how they are contrasted."""
 
     neighbours: Tensor
@@ -87,6 +88,10 @@ class SequenceViews(Term):
         new, size, hidden = (torch.stack(part)[pick, row] for part in zip(*copies, strict=True))
         mask = hidden if "mask" in self.shares else None
         return last_position(SequenceQuery(new, size, query.index, mask))
+
+    @abstractmethod
+    def forward(self, look: Look) -> Tensor:
+        """Return a scalar."""
 
     def two(self, look: Look) -> tuple[Tensor, Tensor, Tensor]:
         """Return both views (B, D) and who the sequences belong to (B,)."""
