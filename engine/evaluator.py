@@ -60,25 +60,38 @@ class Evaluator:
         Triples also get ``MRR/head``, ``MRR/tail`` and one figure for each relation category that
         occurs, ``MRR/1-N``. A block that does not fit in memory is halved and the run repeated.
         """
+        return self.run_each(model, view, held_out, known, keep=False)[0]
+
+    def run_each(
+        self, model: Any, view: Any, held_out: Any, known: Positives | None, *, keep: bool = True
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Like `run`, and return what each query contributes to every mean, in the view's order.
+
+        Returns:
+            The averages, and by metric (Q,) float32, with the queries' tags as ``tag`` (Q,) int64;
+            empty unless `keep`. The order is the same for every model over the same data.
+        """
         began = time.perf_counter()
         training = getattr(model, "training", False)
         if training:
             model.eval()
         try:
             with torch.no_grad():
-                totals = self._fitting(model, view, held_out, known)
+                totals = self._fitting(model, view, held_out, known, keep)
         finally:
             if training:
                 model.train()
         found = totals.report(isinstance(view, Triples))
         self.queries_per_second = totals.num_queries / max(time.perf_counter() - began, 1e-9)
-        return found
+        return found, totals.each()
 
-    def _fitting(self, model: Any, view: Any, held_out: Any, known: Positives | None) -> _Totals:
+    def _fitting(
+        self, model: Any, view: Any, held_out: Any, known: Positives | None, keep: bool
+    ) -> _Totals:
         nodes = None if hasattr(model, "scores") else model.frozen_nodes()
         size = self._size(model, view, nodes)
         while True:
-            totals = _Totals(self.metrics, model.num_candidates)
+            totals = _Totals(self.metrics, model.num_candidates, keep)
             try:
                 for question in view.questions(held_out, size):
                     if len(question.row):
@@ -129,17 +142,21 @@ class Evaluator:
 class _Totals:
     """Sums over queries by tag, on the device until they are reported."""
 
-    def __init__(self, metrics: list[Metric], num_candidates: int) -> None:
+    def __init__(self, metrics: list[Metric], num_candidates: int, keep: bool = False) -> None:
         self.averaged = [m for m in metrics if m.kind != "Coverage"]
         self.coverage = [m for m in metrics if m.kind == "Coverage"]
         self.metrics, self.num_candidates = metrics, num_candidates
         self.sums: Tensor | None = None  # (metrics + 1, tags); the last row counts queries
         self.shown: Tensor | None = None  # (coverage metrics, N)
         self.num_queries = 0
+        self.keep = keep
+        self.kept: list[tuple[Tensor, Tensor]] = []  # of a block: (metrics, b) values, (b,) tags
 
     def add(self, ranked: Ranked, tag: Tensor) -> None:
         """Add a block of queries with their tags (b,)."""
         values = [metric.values(ranked) for metric in self.averaged]
+        if self.keep and values:
+            self.kept.append((torch.stack(values).float(), tag))
         values.append(torch.ones_like(ranked.count))
         of_tag = (tag[:, None] == torch.arange(_TAGS, device=tag.device)).double()  # (b, tags)
         sums = torch.stack(values) @ of_tag
@@ -153,6 +170,13 @@ class _Totals:
             self.shown = torch.zeros(shape, dtype=torch.bool, device=ids.device)
         for number, metric in enumerate(self.coverage):
             self.shown[number, ids[:, : metric.cut].flatten()] = True  # -1: the spare last column
+
+    def each(self) -> dict[str, Tensor]:
+        """Return what every query contributed, by metric, on the CPU."""
+        if not self.kept:
+            return {}
+        values, tags = (torch.cat(part, -1).cpu() for part in zip(*self.kept, strict=True))
+        return {m.name: v for m, v in zip(self.averaged, values, strict=True)} | {"tag": tags}
 
     def report(self, by_group: bool) -> dict[str, float]:
         """Return the averages; the one place that reads the device."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..datasets.dataset import Dataset
 from ..datasets.errors import UsageError
@@ -14,6 +14,7 @@ from ..datasets.positives import Positives
 from ..datasets.training import Training
 from ..models.base import Model
 from ..samplers.base import NegativeSampler, Pipeline
+from ..samplers.batches import BatchSampler, default_batches
 from . import components
 from .evaluator import Evaluator
 from .losses.base import BatchLoss, Loss, TableLoss
@@ -52,6 +53,16 @@ def build_sampler(recipe: Recipe) -> NegativeSampler:
         return stages[0] if len(stages) == 1 else Pipeline(*stages)
     except ValueError as error:
         raise UsageError(f"negatives = {recipe.negatives!r}: {error}") from None
+
+
+def build_batches(recipe: Recipe, view: Any) -> BatchSampler:
+    """Construct the batch sampler; where the recipe is silent the view decides."""
+    if not recipe.batches:
+        return default_batches(view)
+    stages = recipe.expression("batches")
+    if len(stages) != 1:
+        raise UsageError(f"batches = {recipe.batches!r} has {len(stages)} stages; give one")
+    return components.build(stages[0], "batches", "batches")
 
 
 def check_fits(recipe: Recipe, model: Model, dataset: Dataset) -> None:
@@ -109,7 +120,8 @@ class Job:
         check_fits(recipe, components.find(spec, "model", "model"), dataset)  # type: ignore[arg-type]
         self.train = dataset.train.to(self.device)
         if dataset.kind == "triples":
-            self.train = replace(self.train, subsampling=recipe.subsampling)
+            options = {"subsampling": recipe.subsampling, "sides": recipe.sides}
+            self.train = replace(self.train, **options)
         self.model = build_model(recipe, self.train).to(self.device)
         self.view = self.model.view(self.train)
         self.known = self.train.known()
@@ -118,6 +130,7 @@ class Job:
         self.sampler = build_sampler(recipe).to(self.device)
         self.sampler.prepare(training)
         self.terms = self._build_terms(training)
+        self.batches = build_batches(recipe, self.view).to(self.device)
         self.evaluator = Evaluator(recipe.metrics)
         [schedule] = recipe.expression("schedule")
         self.schedule = components.build(schedule, "schedule", "schedule")
@@ -127,15 +140,18 @@ class Job:
             return
         if len(self.view) == 0:
             raise UsageError(f"{recipe.dataset!r} leaves no training example for {spec.name}")
+        self.batches.prepare(training, self.view, recipe.batch_size)
         [spec] = recipe.expression("optimizer")
         learns = nn.ModuleList([self.model, self.sampler, self.loss, self.terms])
         self.optimizer = components.build(spec, "optimizer", "optimizer").build(
             p for p in learns.parameters() if p.requires_grad
         )
-        for name, hardness in self.sampler.schedules().items():
+        moving = {f"negatives: {k}": v for k, v in self.sampler.schedules().items()}
+        moving |= {f"batches: {k}": v for k, v in self.batches.schedules().items()}
+        for name, hardness in moving.items():
             if hardness.span() > recipe.epochs:
                 raise UsageError(
-                    f"negatives: {name} still moves at epoch {hardness.span():g} but the run has "
+                    f"{name} still moves at epoch {hardness.span():g} but the run has "
                     f"{recipe.epochs}; shorten the schedule or raise epochs"
                 )
         for group in self.optimizer.param_groups:
@@ -145,7 +161,10 @@ class Job:
     def _training(self) -> Training:
         words = self.dataset.vocabularies
         candidates = words.get("item", words.get("entity"))
-        return Training(self.train.counts(), self.train, self.known, candidates, words.get("user"))
+        width = self.model.frozen_nodes().shape[1] if isinstance(self.model, Model) else None
+        counts, users = self.train.counts(), words.get("user")
+        relations = words.get("relation")
+        return Training(counts, self.train, self.known, candidates, users, width, relations)
 
     def _build_terms(self, training: Training) -> Terms:
         specs = self.recipe.expression("terms") if self.recipe.terms else ()
@@ -176,7 +195,14 @@ class Job:
 
     def evaluate(self, split: str, limit: int = 0) -> dict[str, float]:
         """Rank the held-out part `split` ("valid" or "test") in full."""
+        return self.evaluate_each(split, limit, keep=False)[0]
+
+    def evaluate_each(
+        self, split: str, limit: int = 0, *, keep: bool = True
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Return the averages, and what each query contributes to them."""
         history, known = history_and_known(self.dataset, split)
         held_out = subset(getattr(self.dataset, split), limit, self.recipe.seed)
         view = self.model.view(history.to(self.device))
-        return self.evaluator.run(self.model, view, held_out.to(self.device), known.to(self.device))
+        held_out, known = held_out.to(self.device), known.to(self.device)
+        return self.evaluator.run_each(self.model, view, held_out, known, keep=keep)

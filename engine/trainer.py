@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..datasets.errors import ResourceError
-from ..samplers.batches import epoch_batches
 from . import checkpoint
 from .average import Average
 from .history import append_metrics, cut_metrics, read_metrics
@@ -28,8 +27,9 @@ SAVE_SECONDS = 120.0  # a kill loses at most this much work
 class Trainer:
     """Runs a job in its folder.
 
-    The order of an epoch depends on (seed, epoch) alone and all other draws on saved generator
-    states, so that a run resumed at any step makes the same steps as one never interrupted.
+    The order of an epoch depends on (seed, epoch) and on the saved labels of its batch sampler, all
+    other draws on saved generator states, so that a run resumed at any step makes the same steps as
+    one never interrupted.
     """
 
     def __init__(self, job: Job, folder: Path, reporter: Reporter) -> None:
@@ -101,7 +101,11 @@ class Trainer:
     def _epoch(self) -> None:
         job = self.job
         order = torch.Generator().manual_seed(_mix(job.recipe.seed, self.epoch))
-        batches = list(epoch_batches(job.view, job.recipe.batch_size, order))
+        if self.done == 0 and job.batches.due(self.epoch):  # in mid-epoch the state has the labels
+            table = job.model.table(job.model.frozen_nodes())
+            job.batches.refresh(table, job.generator)
+        size = job.recipe.batch_size
+        batches = list(job.batches.epoch(job.view, size, order, self.epoch))
         self.total_steps = max(1, job.recipe.epochs * len(batches))
         self.reporter.epoch(self.epoch + 1, job.recipe.epochs, len(batches), self.done)
         began, rows, scored = time.perf_counter(), 0, 0
@@ -235,6 +239,7 @@ class Trainer:
                 "model": dict(job.model.state_dict()),
                 "optimizer": job.optimizer.state_dict() if job.trains else {},
                 "sampler": checkpoint.values(job.sampler),
+                "batches": checkpoint.values(job.batches),
                 "loss_values": checkpoint.values(job.loss),
                 "terms": checkpoint.values(job.terms),
                 "average": self.average.values,
@@ -263,6 +268,7 @@ class Trainer:
         if job.trains:
             job.optimizer.load_state_dict(state["optimizer"])
         checkpoint.restore_values(job.sampler, state["sampler"])
+        checkpoint.restore_values(job.batches, state.get("batches", {}))
         checkpoint.restore_values(job.loss, state["loss_values"])
         checkpoint.restore_values(job.terms, state["terms"])
         self.average.values = state["average"]
@@ -284,7 +290,8 @@ class Trainer:
         checkpoint.load_weights(job.model, checkpoint.load(path, job.device), path)
         trained = self.elapsed()
         began = time.perf_counter()
-        found = job.evaluate("test") if len(job.dataset.test) else {}
+        found, each = job.evaluate_each("test") if len(job.dataset.test) else ({}, {})
+        checkpoint.save(self.folder / "queries.safetensors", each)
         line = {
             "split": "test",
             "epoch": self.best_epoch if self.best is not None else self.epoch,

@@ -203,11 +203,11 @@ def scripted(monkeypatch, values, metric="NDCG@10"):
     asked = []
     values = iter(values)
 
-    def evaluate(self, split, limit=0):
+    def evaluate_each(self, split, limit=0, keep=True):
         asked.append(split)
-        return {metric: next(values) if split == "valid" else 0.5}
+        return {metric: next(values) if split == "valid" else 0.5}, {}
 
-    monkeypatch.setattr(Job, "evaluate", evaluate)
+    monkeypatch.setattr(Job, "evaluate_each", evaluate_each)
     return asked
 
 
