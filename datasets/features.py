@@ -1,14 +1,12 @@
-"""A feature vector for each candidate from a user's file. N candidates · d coordinates."""
+"""Feature vectors of the candidates, by token or in their order. N candidates · W coordinates."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from .atomic import atomic_path
 from .errors import DataError, UsageError
 from .labels import candidate_rows, candidate_words
 from .training import Training
+from .vectors import READERS, check_vectors
 
 NESTED = (pl.List, pl.Array)
 
@@ -32,66 +31,35 @@ def is_features(path: str | Path) -> bool:
 
 
 def read_features(path: str | Path, training: Training, owner: str) -> Tensor:
-    """Return the features of the candidates, (N, d) float32, in the order of their ids.
+    """Return the features of the candidates, (N, W) float32, in the order of their ids.
 
-    A Parquet file has a column of tokens and a column of vectors. A ``.safetensors`` file has one
-    matrix and, if `write_features` made it, the tokens of its rows. A ``.npy`` file, or a matrix
-    without tokens, has a row for every candidate in the order of the vocabulary.
+    A file that names its rows may hold them in any order and hold more than the candidates: a
+    Parquet file with a column of tokens beside the vectors, or what `write_features` wrote. Any
+    other has a row for every candidate in the order of the vocabulary.
     """
     path = Path(path)
-    if not path.is_file():
+    if path.suffix not in READERS or not path.is_file():
         raise DataError(f"{path} for {owner} does not exist; check by=")
-    try:
-        matrix, token = _read(path)
-    except (pl.exceptions.PolarsError, SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = (str(error).splitlines() or [""])[0]
-        raise DataError(
-            f"{path} for {owner} is no readable feature file ({reason}); write it again"
-        ) from None
-    if matrix.ndim != 2 or not matrix.is_floating_point():
-        raise DataError(
-            f"{path} for {owner} holds {str(matrix.dtype).removeprefix('torch.')} of shape "
-            f"{tuple(matrix.shape)}; write a matrix of floats with a row for each candidate"
-        )
-    if token is not None:
-        words = candidate_words(training, path, owner)
-        matrix = matrix[candidate_rows(token, words, path, owner)]
-    elif len(matrix) != training.num_candidates:
-        raise DataError(
-            f"{path} for {owner} has {len(matrix)} rows but there are {training.num_candidates} "
-            "candidates; write a row for each, or name them (a .parquet with token and vector)"
-        )
-    if not torch.isfinite(matrix).all():
-        raise DataError(f"{path} for {owner} holds values that are not finite; replace them")
-    return matrix.float()
+    matrix, token = READERS[path.suffix](path), _tokens(path)
+    if token is None:
+        return check_vectors(matrix, f"{path} for {owner}", (training.num_candidates,))
+    check_vectors(matrix, f"{path} for {owner}", (len(token),))
+    words = candidate_words(training, path, owner)
+    return matrix[candidate_rows(token, words, path, owner)]
 
 
-def _read(path: Path) -> tuple[Tensor, pl.Series | None]:
-    """Return the matrix and, where the file has them, the tokens of its rows."""
-    if path.suffix == ".npy":
-        found = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(found)), None
+def _tokens(path: Path) -> pl.Series | None:
+    """Return the tokens of the rows, where the file has them; its vectors are known to be good."""
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if len(names) != 1:
-                raise ValueError(f"it has {len(names)} tensors, not one")
             tokens = (file.metadata() or {}).get("tokens")
-            token = None if tokens is None else pl.Series(json.loads(tokens), dtype=pl.String)
-            return file.get_tensor(names[0]), token
-    frame = pl.read_parquet(path)
-    nested = [name for name in frame.columns if isinstance(frame.schema[name], NESTED)]
-    plain = [name for name in frame.columns if name not in nested]
-    if not nested or not plain:
-        raise ValueError("it needs a column of tokens and a column of vectors")
-    vector = frame[nested[0]].cast(pl.List(pl.Float32))
-    width = vector.list.len()
-    if width.n_unique() > 1 or vector.null_count() or width.sum() == 0:
-        raise ValueError(f"the vectors in {nested[0]!r} are not all of one length above 0")
-    flat = torch.from_numpy(vector.explode().to_numpy().copy())
-    return flat.view(len(frame), -1), frame[plain[0]].cast(pl.String)
+        return None if tokens is None else pl.Series(json.loads(tokens), dtype=pl.String)
+    if path.suffix == ".parquet":
+        schema = pl.read_parquet_schema(path)
+        plain = [name for name, kind in schema.items() if not isinstance(kind, NESTED)]
+        if plain:
+            return pl.read_parquet(path, columns=plain[:1]).to_series().cast(pl.String)
+    return None
 
 
 def write_features(path: str | Path, tokens: list[str], matrix: Tensor) -> None:
@@ -100,7 +68,7 @@ def write_features(path: str | Path, tokens: list[str], matrix: Tensor) -> None:
     matrix = matrix.float().cpu().contiguous()
     if path.suffix == ".safetensors":
         with atomic_path(path) as temporary:
-            save_file({"features": matrix}, temporary, metadata={"tokens": json.dumps(tokens)})
+            save_file({"vectors": matrix}, temporary, metadata={"tokens": json.dumps(tokens)})
     elif path.suffix == ".parquet":
         vector = pl.Series("vector", matrix.numpy())
         with atomic_path(path) as temporary:

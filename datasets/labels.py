@@ -84,6 +84,6 @@ def _read(path: Path, owner: str) -> pl.DataFrame:
             f"{path} for {owner} cannot be read ({reason}); it needs {EXAMPLE}"
         ) from None
     raise DataError(
-        f"{path} for {owner} ends in {path.suffix!r}; labels are read from .csv, .tsv and .parquet, "
-        "features from .npy, .safetensors and .parquet"
+        f"{path} for {owner} ends in {path.suffix!r}; labels are read from .csv, .tsv and "
+        ".parquet, features from .npy, .safetensors and .parquet"
     )

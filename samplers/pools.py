@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from ..datasets.errors import UsageError
 
 Pools = int | Literal["own"]
@@ -29,3 +32,40 @@ def check_num(num: int, owner: str) -> int:
 def num_groups(pools: Pools, num_rows: int) -> int:
     """Return G: at least one pool and never more pools than rows."""
     return max(1, num_rows if pools == "own" else min(pools, num_rows))
+
+
+def leaders(
+    num_rows: int,
+    groups: int,
+    num: int,
+    device: torch.device,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return the row (G, K) that each draw of a pool follows: the own, or any one of the group."""
+    M, G = num_rows, groups
+    if G == M:
+        return torch.arange(M, device=device)[:, None].expand(M, num)
+    per = -(-M // G)
+    first = torch.arange(G, device=device)[:, None] * per
+    # The last groups may be short, or empty when rows run out; an empty one serves nobody.
+    rows = (M - first).clamp(1, per)
+    big = torch.randint(1 << 48, (G, num), generator=generator, device=device)
+    return (first + big % rows).clamp_max(M - 1)
+
+
+def below(bound: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Draw whole numbers (shape) from 0 to a bound that differs from place to place."""
+    big = torch.randint(1 << 48, shape, generator=generator, device=bound.device)
+    return big % bound
+
+
+def mean_of_rows(values: Tensor, groups: int) -> Tensor:
+    """(M, K) -> (G, K): the mean over the rows that share a pool; 0 for a pool without rows."""
+    M = len(values)
+    if groups == M:
+        return values
+    size = -(-M // groups)
+    group = torch.arange(M, device=values.device) // size
+    total = values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
+    count = (M - torch.arange(groups, device=values.device) * size).clamp(1, size)
+    return total / count[:, None]

@@ -9,124 +9,119 @@ import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 
-from ..datasets.errors import UsageError
+from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
-from .kmeans import kmeans
-from .pools import Pools, check_num, check_pools, num_groups
+from .clusters import Clusters
+from .pools import Pools, check_num, check_pools, leaders, num_groups
+from .schedules import Number, check_range, value_of
 
 
 class SameCluster(Proposal):
-    r"""Draw from the positive's cluster of the live table, else uniformly; with replacement.
+    r"""Draw from the positive's cluster, else uniformly; with replacement.
 
     .. math:: q_m(j) = \rho\, [j \in c_m] / |c_m| + (1 - \rho) / N
 
     rho is `within`; 0 for a row whose cluster holds nothing but its positive, and for every row
-    before the first refresh. In a pool that rows share, each draw follows a row of the group picked
-    at random, and q is the mean of their q_m.
+    before clusters are known. In a pool that rows share, each draw follows a row of the group
+    picked at random, and q is the mean of their q_m.
 
     Args:
         num: K, draws in a pool.
-        clusters: C, clusters of the table; fewer when there are fewer candidates.
+        clusters: C, clusters wanted; fewer when there are fewer candidates.
         within: rho, the probability to draw inside the cluster; the hardness.
-        refresh_every: steps between two clusterings; the next one goes on from the last centroids.
+        refresh_every: steps between two clusterings of the live table; the next one goes on from
+            the last centroids.
         pools: "own" pool for each row, 1 for the whole batch, or a number of chunks of rows.
+        by: what makes candidates alike: "table" (the live table), "graph" or "metis" (the training
+            graph), or the path of a labels or feature file; `Clusters` says more.
+        balanced: no cluster of more than ceil(N / C) candidates.
+        components: width that principal components reduce a feature file to; 0 leaves it.
 
     Shapes: ids and log_q (G, K), valid (M, K).
     Cost: O(G K) a draw; a refresh reads the table a few times, between steps.
     Source: the general form of cluster-aware negatives in LEMON and ClusterNS, with exact q.
     """
 
-    label: Tensor  # (N,) cluster of a candidate; empty before the first refresh
-    member: Tensor  # (N,) candidates sorted by cluster
-    offset: Tensor  # (C,) where a cluster starts in `member`
-    size: Tensor  # (C,)
-    centroid: Tensor  # (C, D)
+    least = 2  # members of a cluster to draw from: one besides the positive
 
     def __init__(
         self,
         num: Annotated[int, IntDistribution(1, 1024, log=True)] = 64,
         clusters: Annotated[int, IntDistribution(2, 1024, log=True)] = 64,
-        within: Annotated[float, FloatDistribution(0.0, 1.0)] = 1.0,
+        within: Annotated[Number, FloatDistribution(0.0, 1.0)] = 1.0,
         refresh_every: int = 500,
         pools: Pools = "own",
+        by: str = "table",
+        balanced: bool = False,
+        components: int = 0,
     ) -> None:
         super().__init__()
-        if clusters < 1 or refresh_every < 1:
-            raise UsageError(
-                f"clusters={clusters} and refresh_every={refresh_every} in SameCluster "
-                "must both be at least 1"
-            )
-        if not 0 <= within <= 1:
-            raise UsageError(f"within={within} in SameCluster is no probability; use 0 to 1")
-        self.num = check_num(num, "SameCluster")
-        self.clusters, self.within, self.refresh_every = clusters, float(within), refresh_every
+        owner = type(self).__name__
+        self.num = check_num(num, owner)
+        self.within = check_range(within, "within", owner, 0, 1)
         self.pools = check_pools(pools)
-        for name in ("label", "member", "offset", "size"):
-            self.register_buffer(name, torch.empty(0, dtype=torch.int64))
-        self.register_buffer("centroid", torch.empty(0, 0))
+        self.clusters = Clusters(
+            clusters, by, refresh_every, balanced, components, self.least == 1, owner
+        )
+
+    def prepare(self, training: Training) -> None:
+        """Cluster what does not change: the graph, labels, features."""
+        self.clusters.prepare(training)
 
     def due(self, step: int) -> bool:
         """Say yes at step 0 and every `refresh_every` steps; never when nothing is drawn within."""
-        return self.within > 0 and step % self.refresh_every == 0
+        return self.within != 0 and self.clusters.due(step)
 
-    @torch.no_grad()
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
-        """Cluster the table (N, D); later times go on from the last centroids with fewer steps."""
-        start = self.centroid if len(self.centroid) else None
-        steps = 20 if start is None else 5
-        self.centroid, self.label = kmeans(table, self.clusters, generator, start, steps)
-        self.member = torch.argsort(self.label, stable=True)
-        self.size = torch.bincount(self.label, minlength=len(self.centroid))
-        self.offset = self.size.cumsum(0) - self.size
+        """Cluster the table (N, D)."""
+        self.clusters.refresh(table, generator)
+
+    def target(self, positive: Tensor) -> Tensor:
+        """(M,) positives -> (M,) the clusters to draw from."""
+        return self.clusters.label[positive]
 
     def draw(self, ask: Ask) -> Negatives:
         """Draw ids (G, K) and their exact log-probability."""
         N, M, device = len(ask.table), len(ask.positive), ask.positive.device
         G = num_groups(self.pools, M)
         ids = torch.randint(N, (G, self.num), generator=ask.generator, device=device)
-        if len(self.label) != N or M == 0:
+        if not self.clusters.known(N) or M == 0:
             return Negatives(ids, torch.full_like(ids, -math.log(N), dtype=torch.float32))
-        cluster = self.label[ask.positive]  # (M,)
-        leader = self._leaders(M, G, ask)
+        cluster, within = self._aim(ask)
+        leader = leaders(M, G, self.num, device, ask.generator)
         chosen = cluster[leader]  # (G, K)
-        size = self.size[chosen]
         u = torch.rand(ids.shape, generator=ask.generator, device=device)
         big = torch.randint(1 << 48, ids.shape, generator=ask.generator, device=device)
-        inside = self.member[self.offset[chosen] + big % size]
-        ids = torch.where((u < self.within) & (size > 1), inside, ids)
-        return Negatives(ids, self._log_q(ids, cluster))
+        size = self.clusters.size[chosen].clamp_min(1)
+        inside = self.clusters.member[self.clusters.offset[chosen] + big % size]
+        ids = torch.where(u < within[leader], inside, ids)
+        return Negatives(ids, self._log_q(ids, cluster, within))
 
     def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
-        """(G, K) -> exact log-probability; uniform before the first refresh."""
-        if len(self.label) != len(ask.table):
+        """(G, K) -> exact log-probability; uniform before clusters are known."""
+        if not self.clusters.known(len(ask.table)):
             return torch.full_like(ids, -math.log(len(ask.table)), dtype=torch.float32)
-        return self._log_q(ids, self.label[ask.positive])
+        return self._log_q(ids, *self._aim(ask))
 
-    def _leaders(self, M: int, G: int, ask: Ask) -> Tensor:
-        """Return the row (G, K) whose cluster each draw follows: the own, or one of the group."""
-        device = ask.positive.device
-        if G == M:
-            return torch.arange(M, device=device)[:, None].expand(M, self.num)
-        per = -(-M // G)
-        first = torch.arange(G, device=device)[:, None] * per
-        # The last groups may be short, or empty when rows run out; an empty one serves nobody.
-        rows = (M - first).clamp(1, per)
-        big = torch.randint(1 << 48, (G, self.num), generator=ask.generator, device=device)
-        return (first + big % rows).clamp_max(M - 1)
+    def _aim(self, ask: Ask) -> tuple[Tensor, Tensor]:
+        """Return each row's cluster (M,) and the probability to draw from it (M,)."""
+        cluster = self.target(ask.positive)
+        enough = self.clusters.size[cluster] >= self.least
+        if self.least == 1:  # there may be no other cluster
+            enough &= cluster != self.clusters.label[ask.positive]
+        return cluster, enough * value_of(self.within, self.epoch)
 
-    def _log_q(self, ids: Tensor, cluster: Tensor) -> Tensor:
-        """(G, K) ids, (M,) clusters of the positives -> (G, K)."""
-        G, M, N = len(ids), len(cluster), len(self.label)
-        within = self.within * (self.size > 1)  # (C,), 0 for a singleton
-        density = within / self.size.clamp_min(1)  # of a member, given its cluster was chosen
-        other = self.label[ids]  # (G, K)
+    def _log_q(self, ids: Tensor, cluster: Tensor, within: Tensor) -> Tensor:
+        """(G, K) ids; clusters and their probability (M,) -> (G, K)."""
+        G, M, N = len(ids), len(cluster), len(self.clusters.label)
+        size = self.clusters.size.clamp_min(1)
+        other = self.clusters.label[ids]  # (G, K)
         if G == M:
-            same = other == cluster[:, None]
-            q = same * density[cluster][:, None] + ((1 - within[cluster]) / N)[:, None]
-            return q.log()
+            inside = (other == cluster[:, None]) * (within / size[cluster])[:, None]
+            return (inside + ((1 - within) / N)[:, None]).log()
         group = torch.arange(M, device=ids.device) // -(-M // G)
-        share = torch.zeros(G, len(self.size), device=ids.device)
-        share.index_put_((group, cluster), torch.ones(1, device=ids.device), accumulate=True)
-        share /= share.sum(1, keepdim=True).clamp_min(1)  # (G, C): clusters of a group's rows
-        uniform = (share * (1 - within)).sum(1, keepdim=True) / N
-        return (share.gather(1, other) * density[other] + uniform).log()
+        share = torch.zeros(G, len(size), device=ids.device)
+        share.index_put_((group, cluster), within, accumulate=True)
+        rows = torch.bincount(group, minlength=G).clamp_min(1)[:, None]  # an empty group has none
+        share /= rows  # (G, C): how likely a draw is one inside the cluster
+        return (share.gather(1, other) / size[other] + (1 - share.sum(1, keepdim=True)) / N).log()

@@ -5,8 +5,10 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from hardneg.samplers import SameCluster
-from hardneg.samplers.kmeans import kmeans, nearest
+from hardneg.datasets.errors import DataWarning
+from hardneg.samplers import NearCluster, SameCluster
+from hardneg.samplers.kmeans import even, kmeans, nearest
+from hardneg.samplers.schedules import Linear
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,6 +57,29 @@ def test_fewer_points_than_clusters_and_identical_points():
     assert label.shape == (50,)
 
 
+@pytest.mark.parametrize(("n", "num"), [(1500, 12), (101, 10), (7, 7), (30, 1), (5, 9)])
+def test_balanced_clusters_hold_their_share_and_no_more(n, num):
+    points = blobs(0, n=n)
+    centroids, label = kmeans(points, num, torch.Generator().manual_seed(0), balanced=True)
+    assert torch.bincount(label).max() <= -(-n // min(n, num))
+    assert len(centroids) == min(n, num)
+    assert torch.isfinite(centroids).all()
+
+
+def test_balance_changes_nothing_where_it_is_not_needed():
+    """Far groups of equal size: the nearest centroid has room for everybody."""
+    points = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
+    points += (100 * torch.arange(4.0)).repeat(20)[:, None]
+    centroids = torch.stack([points[c::4].mean(0) for c in range(4)])
+    assert torch.equal(even(points, centroids), nearest(points, centroids)[0])
+
+
+def test_who_would_lose_most_keeps_a_full_cluster():
+    """Three ask for 0, which has room for two: the one closest to its second choice leaves."""
+    points = torch.tensor([[0.0], [1.0], [4.0], [10.0]])
+    assert even(points, torch.tensor([[0.0], [10.0]])).tolist() == [0, 0, 1, 1]
+
+
 def test_a_refresh_goes_on_from_the_last_centroids():
     points = blobs(0)
     first, _ = kmeans(points, 12, torch.Generator().manual_seed(0))
@@ -72,23 +97,34 @@ def test_within_one_stays_inside_the_cluster(make_ask):
     ask = make_ask(M=30, N=60, known=0)
     sampler = refreshed(ask, clusters=5)
     ids = sampler.propose(ask).ids
-    same = sampler.label[ids] == sampler.label[ask.positive][:, None]
-    alone = sampler.size[sampler.label[ask.positive]] == 1
+    clusters = sampler.clusters
+    same = clusters.label[ids] == clusters.label[ask.positive][:, None]
+    alone = clusters.size[clusters.label[ask.positive]] == 1
     assert (same.all(1) | alone).all()
 
 
-@pytest.mark.parametrize("kwargs", [{"clusters": 1}, {"clusters": 5, "within": 0.0}])
-def test_one_cluster_or_never_within_is_uniform(kwargs, make_ask):
+def test_never_within_is_uniform(make_ask):
     ask = make_ask(M=4, N=60, known=0)
-    log_q = refreshed(ask, **kwargs).propose(ask).log_q
+    log_q = refreshed(ask, clusters=5, within=0.0).propose(ask).log_q
     torch.testing.assert_close(log_q.exp(), torch.full_like(log_q, 1 / 60))
+
+
+@pytest.mark.parametrize("kind", [SameCluster, NearCluster])
+def test_one_cluster_is_uniform_and_says_so_once(kind, make_ask):
+    ask = make_ask(M=4, N=60, known=0)
+    sampler = kind(32, clusters=1)
+    with pytest.warns(DataWarning, match=f"{kind.__name__} found one cluster .* raise clusters"):
+        sampler.refresh(ask.table, ask.generator)
+    sampler.refresh(ask.table, ask.generator)
+    log_q = sampler.propose(ask).log_q
+    uniform = torch.full_like(log_q, 1 / 60)
+    torch.testing.assert_close(log_q.exp(), uniform)
 
 
 def test_singletons_fall_back_to_uniform(make_ask):
     ask = make_ask(M=4, N=12, known=0)
     sampler = refreshed(ask, clusters=12)
-    sampler.label, sampler.member = torch.arange(12), torch.arange(12)
-    sampler.size, sampler.offset = torch.ones(12, dtype=torch.int64), torch.arange(12)
+    sampler.clusters._sort(torch.arange(12))
     negatives = sampler.propose(ask)
     torch.testing.assert_close(negatives.log_q.exp(), torch.full_like(negatives.log_q, 1 / 12))
     assert len(negatives.ids.unique()) == 12
@@ -98,3 +134,33 @@ def test_due_follows_the_schedule():
     sampler = SameCluster(refresh_every=3)
     assert [step for step in range(8) if sampler.due(step)] == [0, 3, 6]
     assert not SameCluster(within=0.0).due(0)
+
+
+@pytest.mark.parametrize("pools", ["own", 1, 2])
+def test_q_is_the_formula(pools, make_ask):
+    """The mean, over the rows of a pool, of rho / |c| inside the cluster plus (1 - rho) / N."""
+    ask = make_ask(M=5, N=30, known=0)
+    sampler = refreshed(ask, clusters=4, within=0.6, pools=pools)
+    label, negatives = sampler.clusters.label, sampler.propose(ask)
+    per = {"own": 1, 1: 5, 2: 3}[pools]
+    for g, (ids, log_q) in enumerate(zip(negatives.ids, negatives.log_q, strict=True)):
+        for j, found in list(zip(ids.tolist(), log_q.tolist(), strict=True))[:40]:
+            q = []
+            for positive in ask.positive[g * per : (g + 1) * per]:
+                c = int(label[positive])
+                size = int((label == c).sum())
+                rho = 0.6 if size > 1 else 0.0
+                q.append(rho * (label[j] == c).item() / size + (1 - rho) / 30)
+            assert found == pytest.approx(np.log(np.mean(q)), rel=1e-5)
+
+
+def test_hardness_may_move(make_ask):
+    ask = make_ask(M=4, N=30, known=0)
+    sampler = refreshed(ask, clusters=3, within=Linear(0.0, 1.0, epochs=2))
+    assert sampler.due(0)
+    flat = sampler.propose(ask).log_q
+    torch.testing.assert_close(flat.exp(), torch.full_like(flat, 1 / 30))
+    sampler.advance(2.0)
+    label = sampler.clusters.label
+    inside = label[sampler.propose(ask).ids] == label[ask.positive][:, None]
+    assert (inside.all(1) | (sampler.clusters.size[label[ask.positive]] == 1)).all()
