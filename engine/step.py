@@ -56,7 +56,7 @@ def batch_loss(
     elif isinstance(loss, BatchLoss):
         valid = InBatch().propose(_ask(model, q, nodes, batch, known, generator)).valid
         assert valid is not None
-        row = loss(q, rows(nodes, batch.positive), valid, batch.positive)  # (M,)
+        row = loss(q, rows(nodes, batch.positive), valid, batch.positive, batch.row)  # (M,)
         scored = M * (M - 1)
     else:
         ask = _ask(model, q, nodes, batch, known, generator)
@@ -101,9 +101,9 @@ def _ask(
 ) -> Ask:
     frozen, query = nodes.detach(), q.detach()
 
-    def score(ids: Tensor) -> Tensor:
+    def score(ids: Tensor, table: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            return model.score(query, frozen, ids)
+            return model.score(query, frozen if table is None else table, ids)
 
     table = model.table(frozen)
     return Ask(batch.positive, batch.row, query, table, score, known, generator, batch.query)

@@ -59,10 +59,13 @@ class BatchLoss(nn.Module):
     def check(self, similarity: Similarity) -> None:
         """Refuse, with a `UsageError`, scores this loss does not understand."""
 
-    def forward(self, q: Tensor, p: Tensor, valid: Tensor, positive: Tensor) -> Tensor:
-        """(M, D) queries, (M, D) their positives, (M, M) bool, (M,) ids -> (M,).
+    def forward(
+        self, q: Tensor, p: Tensor, valid: Tensor, positive: Tensor, row: Tensor | None = None
+    ) -> Tensor:
+        """(M, D) queries, (M, D) their positives, (M, M) bool, (M,) ids, (M,) rows -> (M,).
 
         ``valid[m, n]`` says that the positive of row n may be a negative of row m: it is none of
-        m's known positives, so the diagonal is False.
+        m's known positives, so the diagonal is False. Predictions of one `row` ask for the same
+        user, or for the same entity and relation.
         """
         raise NotImplementedError
