@@ -64,6 +64,10 @@ class Interactions:
             weight = self.weight[index]
         return Batch(UserQuery(user), item, user, weight)
 
+    def answers(self) -> Tensor:
+        """Return the candidate (n,) that answers each example: its item."""
+        return self.item.long()
+
     def known(self) -> Positives:
         """Return all pairs: rows are users, candidates are items."""
         return Positives(self.user, self.item, self.num_users, self.num_items)

@@ -58,6 +58,10 @@ class Sequences:
         positive = self.items[start[b] + column + 1]
         return Batch(query, positive, user[b], torch.ones_like(positive, dtype=torch.float32))
 
+    def answers(self) -> Tensor:
+        """Return one candidate (n,) for each example, which has many: its last item."""
+        return self.items[self.offsets[self.users + 1] - 1]
+
     def known(self) -> Positives:
         """Return all pairs: rows are users, candidates are items."""
         return self.interactions.known()

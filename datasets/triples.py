@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,12 @@ class Triples:
 
     Attributes:
         head, relation, tail: (n,) int32 or int64, in [0, num_entities) and [0, num_relations).
+        sides: which side a batch asks for. "alternate": tails on even steps, heads on odd ones.
+            "bernoulli": as in TransH, a fact of relation r is asked for its head with probability
+            ``tph / (tph + hpt)`` (tails per head, heads per tail), so that the side with many
+            answers, where a negative is easily true, is asked less often. A share of the steps
+            asks for heads, spread evenly, and weights make that exact for each relation.
+            Wang et al. 2014, Knowledge graph embedding by translating on hyperplanes, section 4.
         subsampling: weigh a triple by ``1 / sqrt(c(h, r) + c(r, t))``, counts starting at 4 on each
             side as in Sun et al. 2019 (RotatE), section 4.2 and their code; False weighs all alike.
     """
@@ -32,6 +38,7 @@ class Triples:
     num_entities: int
     num_relations: int
     subsampling: bool = True
+    sides: Literal["alternate", "bernoulli"] = "alternate"
 
     def __len__(self) -> int:
         return len(self.head)
@@ -58,6 +65,10 @@ class Triples:
         """Return the row of `Positives` for (h, r, ?), side 0, or (?, r, t), side 1."""
         row = known.long() * self.num_relations + relation.long()
         return row + side * self.num_entities * self.num_relations
+
+    def answers(self) -> Tensor:
+        """Return one candidate (n,) for each example, which is asked from two sides: its tail."""
+        return self.tail.long()
 
     def known(self) -> Positives:
         """Return all answers of both sides: candidates are entities."""
@@ -86,9 +97,41 @@ class Triples:
             counts = counts + count[inverse]
         return counts.rsqrt()  # type: ignore[attr-defined]
 
+    def head_probability(self) -> Tensor:
+        """Return how often each relation (R,) is asked for heads under "bernoulli", float64.
+
+        With H distinct heads and T distinct tails of a relation, tph / (tph + hpt) = T / (H + T).
+        """
+        count = []
+        for entity in (self.head, self.tail):
+            pair = torch.unique(entity.long() * self.num_relations + self.relation.long())
+            count.append(torch.bincount(pair % self.num_relations, minlength=self.num_relations))
+        H, T = (c.clamp_min(1).double() for c in count)
+        return T / (H + T)
+
+    @cached_property
+    def _bernoulli(self) -> tuple[float, Tensor]:
+        """Return the share of steps that ask for heads, and weights (2, R) of a row on each side.
+
+        Summed over many steps, share * weight of a head row is its weight times P(head | r), and
+        likewise for tails: a step of each side is a draw from the facts, tilted to that side.
+        """
+        p = self.head_probability()
+        mean = (self._weight.double() * p[self.relation.long()]).sum() / self._weight.double().sum()
+        return float(mean), torch.stack([(1 - p) / (1 - mean), p / mean]).float()
+
     def batch(self, index: Tensor, step: int = 0) -> Batch:
-        """(M,) int64 row numbers -> a batch; even steps ask for tails, odd steps for heads."""
-        side = step % 2
+        """(M,) int64 row numbers -> a batch of one side; the step decides which."""
+        if self.sides == "alternate":
+            return self.ask(index, step % 2)
+        share, of_side = self._bernoulli
+        # As often as the share says and evenly spread: a share of one half alternates.
+        side = int((step + 1) * share) - int(step * share)
+        batch = self.ask(index, side)
+        return batch._replace(weight=batch.weight * of_side[side][self.relation[index]])
+
+    def ask(self, index: Tensor, side: int) -> Batch:
+        """(M,) int64 row numbers -> a batch that asks for the tails, side 0, or the heads, 1."""
         head, relation = self.head[index].long(), self.relation[index].long()
         tail = self.tail[index].long()
         given, asked = (tail, head) if side else (head, tail)
@@ -119,7 +162,7 @@ class Triples:
         category = self.categories()
         for side in (0, 1):
             for index in torch.arange(len(held_out), device=self.head.device).split(size):
-                batch = held_out.batch(index, side)
+                batch = held_out.ask(index, side)
                 assert isinstance(batch.query, TripleQuery)
                 owner = torch.arange(len(index), device=index.device)
                 tag = 4 * side + category[batch.query.relation]

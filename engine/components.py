@@ -26,6 +26,7 @@ HOMES = {
     "model": ("models", "models.baselines"),
     "similarity": ("models",),
     "negatives": ("samplers",),
+    "batches": ("samplers",),
     "hardness": ("samplers.schedules",),
     "loss": ("engine.losses",),
     "term": ("engine.terms",),
@@ -65,6 +66,7 @@ def base_classes(role: str) -> tuple[type, ...]:
         "model": [("models.base", "Model"), ("models.baselines.base", "Baseline")],
         "similarity": [("models.base", "Similarity")],
         "negatives": [("samplers.base", "NegativeSampler")],
+        "batches": [("samplers.batches", "BatchSampler")],
         "hardness": [("samplers.schedules", "Hardness")],
         "loss": [("engine.losses.base", n) for n in ("Loss", "TableLoss", "BatchLoss")],
         "term": [("engine.terms.base", "Term")],
@@ -170,7 +172,7 @@ def _role_of(spec: Spec, hint: Any, where: str) -> str:
         one = queue.pop()
         accepted.add(one) if isinstance(one, type) else queue.extend(get_args(one))
     for role in HOMES:
-        if accepted & set(base_classes(role)):
+        if any(issubclass(one, base_classes(role)) for one in accepted):
             return role
     raise UsageError(f"{where}: {spec} stands where a plain value is expected; write a literal")
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..datasets.errors import UsageError
 
 EXAMPLES = {
+    "batches": "ClusterBatch(clusters=64)",
     "model": "LightGCN(dim=64)",
     "loss": "SampledSoftmax()",
     "optimizer": "Adam(lr=0.003)",

@@ -193,6 +193,14 @@ class Job:
             batch = self.view.batch(torch.arange(min(2, len(self.view)), device=self.device))
             batch_loss(self.model, self.sampler, self.loss, batch, self.known, draws, self.terms)
 
+    def epoch_batches(self, epoch: int, *, fresh: bool) -> list[Tensor]:
+        """Return the batches of an epoch; one gone into already (not fresh) keeps its clusters."""
+        if fresh and self.batches.due(epoch):
+            table = self.model.table(self.model.frozen_nodes())
+            self.batches.refresh(table, self.generator)
+        order = torch.Generator().manual_seed(_mix(self.recipe.seed, epoch))
+        return list(self.batches.epoch(self.view, self.recipe.batch_size, order, epoch))
+
     def evaluate(self, split: str, limit: int = 0) -> dict[str, float]:
         """Rank the held-out part `split` ("valid" or "test") in full."""
         return self.evaluate_each(split, limit, keep=False)[0]
@@ -206,3 +214,7 @@ class Job:
         view = self.model.view(history.to(self.device))
         held_out, known = held_out.to(self.device), known.to(self.device)
         return self.evaluator.run_each(self.model, view, held_out, known, keep=keep)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch * 7919 + 17) % 2**63

@@ -20,6 +20,7 @@ from .components import Expression
 EXPRESSIONS = {
     "model": "model",
     "negatives": "negatives",
+    "batches": "batches",
     "loss": "loss",
     "terms": "term",
     "optimizer": "optimizer",
@@ -87,12 +88,14 @@ class Recipe(BaseModel):
     negatives: str = ""
     loss: str = ""
     terms: str = ""
+    batches: str = ""
     optimizer: str = ""
     schedule: str = ""
     batch_size: Annotated[int, Field(ge=1)] = 1024
     epochs: Annotated[int, Field(ge=0)] = 1
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     subsampling: bool = True
+    sides: Literal["alternate", "bernoulli"] = "alternate"
     # how it is judged
     metric: str = ""
     metrics: list[str] = Field(default_factory=list)

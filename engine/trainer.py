@@ -27,9 +27,8 @@ SAVE_SECONDS = 120.0  # a kill loses at most this much work
 class Trainer:
     """Runs a job in its folder.
 
-    The order of an epoch depends on (seed, epoch) and on the saved labels of its batch sampler, all
-    other draws on saved generator states, so that a run resumed at any step makes the same steps as
-    one never interrupted.
+    The order of an epoch depends on (seed, epoch) and saved labels of its batch sampler alone, all
+    other draws on saved generator states, so a resumed run makes the steps of one never stopped.
     """
 
     def __init__(self, job: Job, folder: Path, reporter: Reporter) -> None:
@@ -100,13 +99,8 @@ class Trainer:
 
     def _epoch(self) -> None:
         job = self.job
-        order = torch.Generator().manual_seed(_mix(job.recipe.seed, self.epoch))
-        if self.done == 0 and job.batches.due(self.epoch):  # in mid-epoch the state has the labels
-            table = job.model.table(job.model.frozen_nodes())
-            job.batches.refresh(table, job.generator)
-        size = job.recipe.batch_size
-        batches = list(job.batches.epoch(job.view, size, order, self.epoch))
-        self.total_steps = max(1, job.recipe.epochs * len(batches))
+        batches = job.epoch_batches(self.epoch, fresh=self.done == 0)
+        self.in_epoch = len(batches)  # batches of one cluster each may be more in the next epoch
         self.reporter.epoch(self.epoch + 1, job.recipe.epochs, len(batches), self.done)
         began, rows, scored = time.perf_counter(), 0, 0
         job.model.train()
@@ -128,9 +122,10 @@ class Trainer:
         if job.sampler.due(self.step):
             table = job.model.table(job.model.frozen_nodes())
             job.sampler.refresh(table, job.generator)
-        job.schedule.apply(job.optimizer, self.step / self.total_steps)
+        at, total = self.epoch * self.in_epoch + self.done, job.recipe.epochs * self.in_epoch
+        job.schedule.apply(job.optimizer, at / total)
         for part in (job.sampler, *job.terms):
-            part.advance(job.recipe.epochs * self.step / self.total_steps)
+            part.advance(job.recipe.epochs * at / total)
         batch = job.view.batch(index, self.step)
         with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.half):
             outcome = batch_loss(
@@ -303,7 +298,3 @@ class Trainer:
         }
         append_metrics(self.metrics, line)
         return found
-
-
-def _mix(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch * 7919 + 17) % 2**63
