@@ -24,7 +24,7 @@ from .terms.base import Look, Term
 
 
 class Outcome(NamedTuple):
-    """What a step found; everything but `total` is for diagnostics and detached."""
+    """What a step found; all but `total` is for diagnostics, and all but `live` of it detached."""
 
     total: Tensor  # scalar to minimise
     scored: int  # negatives scored
@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     positive: Tensor | None = None  # (M,) scores; None where no negatives were sampled
     scores: Tensor | None = None  # (M, K) of the negatives trained on
     negatives: Negatives | None = None
+    live: Tensor | None = None  # `scores` with gradient: a hook on it sees what pulls
+    nodes: Tensor | None = None  # (V, D)
 
 
 def batch_loss(
@@ -47,7 +49,7 @@ def batch_loss(
     nodes = model.nodes()  # (V, D)
     q = model.encode(batch.query, nodes)  # (M, D)
     M = len(batch.positive)
-    found: tuple[Tensor, Tensor, Negatives] | None = None
+    found: tuple[Tensor | None, Tensor | None, Negatives | None, Tensor | None] = (None,) * 4
     ids = batch.positive[:, None]
     extra: Tensor | float = 0.0
     if isinstance(loss, TableLoss):
@@ -70,13 +72,13 @@ def batch_loss(
         negatives, scores = sampler.refine(negatives, scores, ask)
         row = loss(positive, scores, negatives, batch.row)  # (M,)
         extra = sampler.penalty()
-        found = positive.detach(), scores.detach(), negatives
+        found = positive.detach(), scores.detach(), negatives, scores
     total = (row * batch.weight).sum() / batch.weight.sum().clamp_min(1e-12)
     total = total + model.penalty(batch, ids) + extra
     look = Look(model, batch, nodes, q, known, generator)
     for term in terms:
         total = total + term.weight * term(look)
-    return Outcome(total, scored, q.detach(), *(found or ()))
+    return Outcome(total, scored, q.detach(), *found, nodes.detach())
 
 
 def score_negatives(model: Model, q: Tensor, nodes: Tensor, negatives: Negatives) -> Tensor:
