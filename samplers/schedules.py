@@ -146,7 +146,7 @@ class Doubling(Hardness):
 
     def at(self, epoch: float) -> float:
         """Return the value after so many doublings."""
-        doublings = min(math.floor(max(0.0, epoch) / self.every), 1024)
+        doublings = min(math.floor(max(0.0, epoch) / self.every), 1023)
         return min(self.limit, self.start * 2.0**doublings)
 
     def ends(self) -> tuple[float, ...]:
