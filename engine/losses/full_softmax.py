@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from optuna.distributions import FloatDistribution
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...datasets.errors import UsageError
 from ...models.base import Similarity
+from . import chunks
 from .base import TableLoss
 
 HELD = 3  # tensors (M, C) alive at a time: scores, their softmax, its gradient
-NARROWEST = 64  # columns below which a matrix product wastes the machine
 
 
 class FullSoftmax(TableLoss):
@@ -25,7 +23,7 @@ class FullSoftmax(TableLoss):
         - \frac{\epsilon}{N} \sum_j s_{mj}
 
     The forward pass keeps one running log-sum-exp a row, the backward pass computes each chunk's
-    scores again; both are exact, whatever the chunk.
+    scores again; both are exact, whatever the chunk. Over triples this is 1vsAll.
 
     Args:
         label_smoothing: epsilon, the share of the target spread over all candidates.
@@ -45,16 +43,12 @@ class FullSoftmax(TableLoss):
             raise UsageError(
                 f"label_smoothing={label_smoothing} in FullSoftmax is outside [0, 1); choose inside"
             )
-        if not budget_mb > 0:
-            raise UsageError(f"budget_mb={budget_mb} in FullSoftmax must be above 0; try 64")
         self.label_smoothing = float(label_smoothing)
-        self.budget_mb = budget_mb
+        self.budget_mb = chunks.check_budget(budget_mb, "FullSoftmax")
 
     def width(self, num_rows: int, num_candidates: int) -> int:
         """Return C: as many table rows as the budget holds scores for, in chunks of one size."""
-        fit = int(self.budget_mb * 2**20) // (4 * HELD * max(1, num_rows))
-        fit = min(max(fit, NARROWEST), num_candidates)
-        return -(-num_candidates // -(-num_candidates // fit))
+        return chunks.width(self.budget_mb, HELD, num_rows, num_candidates)
 
     def forward(
         self,
@@ -65,89 +59,35 @@ class FullSoftmax(TableLoss):
         row: Tensor | None = None,
     ) -> Tensor:
         """(M, D), (N, D), (M,) -> (M,)."""
-        width = self.width(len(q), len(table))
-        learnt = [p for p in similarity.parameters() if p.requires_grad]
-        loss: Tensor = _ChunkedCrossEntropy.apply(
-            q, table, positive, similarity, width, self.label_smoothing, *learnt
-        )
-        return loss
+        rule = _CrossEntropy(positive, self.label_smoothing, len(table))
+        return chunks.over_table(q, table, similarity, rule, self.width(len(q), len(table)))
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        table: Tensor,
-        positive: Tensor,
-        similarity: Similarity,
-        width: int,
-        smoothing: float,
-        *learnt: Tensor,
-    ) -> Tensor:
-        N = len(table)
-        lse = target = torch.full((len(q),), -torch.inf, device=q.device)
-        mean = torch.zeros((), device=q.device)
-        for first in range(0, N, width):
-            scores = _scores(similarity, q, table[first : first + width])
-            lse, target = lse.to(scores.dtype), target.to(scores.dtype)
-            at, here = _column(positive, first, scores.shape[1])
-            target = torch.where(here, scores.gather(1, at).squeeze(1), target)
-            if smoothing:
-                mean = mean + scores.sum(1) / N
-            top = scores.amax(1, keepdim=True)
-            part = scores.sub_(top).exp_().sum(1).log_() + top.squeeze(1)
-            lse = torch.logaddexp(lse, part)
-        ctx.save_for_backward(q, table, positive, lse, *learnt)
-        ctx.similarity, ctx.width, ctx.smoothing = similarity, width, smoothing
-        ctx.autocast = _autocast(q.device.type)
-        loss = lse - (1 - smoothing) * target
-        return loss - smoothing * mean if smoothing else loss
+class _CrossEntropy:
+    """The rule of one positive a row, the rest of the target spread evenly."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, table, positive, lse, *learnt = ctx.saved_tensors
-        N, width, smoothing = len(table), ctx.width, ctx.smoothing
-        grad_q = torch.zeros_like(q)
-        grad_table = torch.empty_like(table)
-        grad_learnt = [torch.zeros_like(p) for p in learnt]
-        for first in range(0, N, width):
-            q_leaf = q.detach().requires_grad_()
-            chunk = table[first : first + width].detach().requires_grad_()
-            with torch.enable_grad(), ctx.autocast:
-                scores = _scores(ctx.similarity, q_leaf, chunk)
-            with torch.no_grad():
-                slope = (scores - lse[:, None]).exp_()
-                at, here = _column(positive, first, scores.shape[1])
-                slope.scatter_add_(1, at, here.to(slope.dtype)[:, None] * (smoothing - 1))
-                if smoothing:
-                    slope -= smoothing / N
-                slope *= grad[:, None]
-            by_q, by_chunk, *by_learnt = torch.autograd.grad(
-                scores, [q_leaf, chunk, *learnt], slope
-            )
-            grad_q += by_q
-            grad_table[first : first + width] = by_chunk
-            for total, part in zip(grad_learnt, by_learnt, strict=True):
-                total += part
-        return grad_q, grad_table, None, None, None, None, *grad_learnt
+    def __init__(self, positive: Tensor, smoothing: float, num_candidates: int) -> None:
+        self.positive, self.smoothing, self.N = positive, smoothing, num_candidates
+        self.lse = chunks.RunningLogSumExp()
+        self.target: Tensor | None = None  # (M,) scores of the positives found so far
+        self.mean: Tensor | float = 0.0
 
+    def see(self, scores: Tensor, first: int) -> None:
+        at, here = chunks.column(self.positive, first, scores.shape[1])
+        found = scores.gather(1, at).squeeze(1)
+        self.target = found if self.target is None else torch.where(here, found, self.target)
+        if self.smoothing:
+            self.mean = self.mean + scores.sum(1) / self.N
+        self.lse.add(scores)
 
-def _scores(similarity: Similarity, q: Tensor, chunk: Tensor) -> Tensor:
-    """(M, D), (C, D) -> (M, C) in float32 at least: half precision cannot hold a log-sum-exp."""
-    scores = similarity.full(q, chunk)
-    return scores if scores.dtype == torch.float64 else scores.float()
+    def value(self) -> Tensor:
+        assert self.lse.value is not None
+        assert self.target is not None
+        loss = self.lse.value - (1 - self.smoothing) * self.target
+        return loss - self.smoothing * self.mean if self.smoothing else loss
 
-
-def _autocast(kind: str) -> AbstractContextManager[Any]:
-    """Return what makes the backward pass compute scores in the precision of the forward pass."""
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, torch.get_autocast_dtype(kind))
-    return nullcontext()
-
-
-def _column(positive: Tensor, first: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return each positive's column in a chunk (M, 1), clamped, and whether it is there (M,)."""
-    at = positive - first
-    return at.clamp(0, width - 1)[:, None], (at >= 0) & (at < width)
+    def slope(self, scores: Tensor, first: int) -> Tensor:
+        slope = self.lse.softmax(scores)
+        at, here = chunks.column(self.positive, first, scores.shape[1])
+        slope.scatter_add_(1, at, here.to(slope.dtype)[:, None] * (self.smoothing - 1))
+        return slope.sub_(self.smoothing / self.N) if self.smoothing else slope

@@ -33,7 +33,7 @@ def data(M=5, N=150, D=4, dtype=torch.float64):
 
 @pytest.fixture
 def narrow(monkeypatch):
-    monkeypatch.setattr("hardneg.engine.losses.full_softmax.NARROWEST", 1)
+    monkeypatch.setattr("hardneg.engine.losses.chunks.NARROWEST", 1)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

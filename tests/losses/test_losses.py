@@ -11,9 +11,12 @@ from hardneg.engine.losses import (
     BCE,
     BPR,
     GBCE,
+    BPRMax,
     CosineContrastive,
+    LambdaRank,
     Logistic,
     Margin,
+    MultiSimilarity,
     SampledSoftmax,
 )
 from hardneg.samplers import Negatives
@@ -28,6 +31,32 @@ def softplus(x):
 def naive_softmax(s, n, p):
     total = math.exp(s) + len(n) * sum(w * math.exp(x) for w, x in zip(p, n, strict=True))
     return -math.log(math.exp(s) / total)
+
+
+def naive_sum(n, p):
+    return math.log(len(n) * sum(w * math.exp(x) for w, x in zip(p, n, strict=True)))
+
+
+def naive_bpr_max(s, n, p):
+    share = [w * math.exp(x) for w, x in zip(p, n, strict=True)]
+    share = [x / sum(share) for x in share]
+    beaten = mean(share, [1 / (1 + math.exp(x - s)) for x in n])
+    return -math.log(beaten) + 0.7 * mean(share, [x * x for x in n])
+
+
+def naive_lambda_rank(s, n, p):
+    ranked = sorted([(-x, 0) for x in n] + [(-s, 1)])  # a tie goes to the negative
+    gain = {key: (1 / rank if rank <= 3 else 0) for rank, key in enumerate(ranked, 1)}
+    change = [abs(gain[-s, 1] - gain[-x, 0]) for x in n]
+    return len(n) * mean(p, [c * softplus(x - s) for c, x in zip(change, n, strict=True)])
+
+
+def naive_multi_similarity(s, n, p):
+    hard = [(w, x) for w, x in zip(p, n, strict=True) if x > s - 0.3]
+    if not hard:
+        return 0
+    push = sum(len(n) * w * math.exp(9 * (x - 0.4)) for w, x in hard)
+    return math.log(1 + math.exp(-2 * (s - 0.4))) / 2 + math.log(1 + push) / 9
 
 
 def mean(p, terms):
@@ -52,6 +81,11 @@ LOSSES = {
         lambda s, n, p: 1 - s + 30 * mean(p, [max(0, x - 0.2) for x in n]),
     ),
     Margin: (Margin(2.0), lambda s, n, p: mean(p, [max(0, 2 - s + x) for x in n])),
+    "DCL": (SampledSoftmax(form="dcl"), lambda s, n, p: naive_sum(n, p) - s),
+    "BSL": (SampledSoftmax(form="dcl", kappa=1.2), lambda s, n, p: 1.2 * naive_sum(n, p) - s),
+    BPRMax: (BPRMax(0.7), naive_bpr_max),
+    LambdaRank: (LambdaRank(3), naive_lambda_rank),
+    MultiSimilarity: (MultiSimilarity(2.0, 9.0, 0.4, 0.3), naive_multi_similarity),
 }
 every_loss = pytest.mark.parametrize("kind", LOSSES)
 
@@ -134,6 +168,11 @@ SLOPES = {
     SampledSoftmax: (-1, 1),
     CosineContrastive: (-1, 30),
     Margin: (-1, 1),
+    "DCL": (-1, 1),
+    "BSL": (-1, 1.2),
+    BPRMax: (-1, 1 + 2 * 0.7 * 15),
+    LambdaRank: (-0.5, 0.5),
+    MultiSimilarity: (-1, 1),
 }
 
 
@@ -179,6 +218,10 @@ def test_ten_steps_raise_positive_over_negative(kind, K):
         (lambda: Margin(-1), "margin=-1"),
         (lambda: CosineContrastive(weight=-2), "weight=-2"),
         (lambda: SampledSoftmax("yes"), "correct='yes'"),
+        (lambda: BPRMax(-1), "penalty=-1"),
+        (lambda: LambdaRank(0), "cut=0"),
+        (lambda: MultiSimilarity(beta=0), "beta=0"),
+        (lambda: MultiSimilarity(margin=-1), "margin=-1"),
     ],
 )
 def test_bad_values_are_refused(make, match):
