@@ -22,12 +22,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; turn what goes wrong into one sentence and an exit code."""
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
-        app(arguments, standalone_mode=False)
-        code = 0
+        code = app(arguments, standalone_mode=False) or 0  # typer returns the code of an Exit
     except HardnegError as error:
         code = _complain(str(error), error.exit_code)
-    except typer.Exit as error:
-        code = error.exit_code
     except typer.TyperException as error:
         code = _complain(" ".join(error.format_message().split()), 2)
     except Interrupted as stop:

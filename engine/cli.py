@@ -205,6 +205,36 @@ def ls(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="What to reproduce; without it, the list.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Where runs go.")] = Path("runs/reproduce"),
+    seeds: Annotated[str, typer.Option(help='e.g. "0,1,2"; by default the file\'s.')] = "",
+    as_json: Json = False,
+) -> None:
+    """Train a published comparison and check its figures and claims; exit code 1 if one fails."""
+    from . import reproduce as published
+
+    if not name:
+        titles = {n: published.open_reproduction(n) for n in published.available()}
+        rows = [{"name": n, "what": t.title, "source": t.source} for n, t in titles.items()]
+        emit(rows) if as_json else show_table(rows)
+        return
+    keep_big_blocks()
+    numbers = published.read_seeds(seeds)
+    say = (lambda text: None) if as_json else print
+    figures, claims = published.reproduce(name, out / Path(name).stem, numbers, say)
+    if as_json:
+        emit({"figures": figures, "claims": claims})
+    else:
+        show_table(figures)
+        show_table(claims)
+    if any(row["holds"] is False for row in (*figures, *claims)):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show versions, devices, threads and data folders, and what is wrong with them."""
     from .doctor import examine
