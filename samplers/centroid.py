@@ -42,6 +42,7 @@ class Centroid(Proposal):
     """
 
     medoid: Tensor  # (C,) the member nearest to each centroid
+    pools = 1  # the batch shares its columns
 
     def __init__(
         self,

@@ -54,7 +54,8 @@ def communities(training: Training, num: int, owner: str, seed: int = 0) -> Tens
     Cost: sorts the edges some ten times a level, and each level has far fewer; once, O(E log E).
     Source: Raghavan et al. 2007 (label propagation); Meyerhenke et al. 2014 (bounded, by levels).
     """
-    source, target, V = (x.cpu() if isinstance(x, Tensor) else x for x in edges_of(training, owner))
+    source, target, V = edges_of(training, owner)
+    source, target = source.cpu(), target.cpu()
     N = training.num_candidates
     generator = torch.Generator().manual_seed(seed)
     both = torch.cat([source, target]), torch.cat([target, source])

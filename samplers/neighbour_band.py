@@ -15,7 +15,7 @@ from ..datasets.features import read_features
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .neighbours import ranked
-from .pools import Pools, check_num, check_pools, leaders, num_groups
+from .pools import Pools, check_num, check_pools, group_sizes, leaders, num_groups
 
 
 class NeighbourBand(Proposal):
@@ -119,8 +119,8 @@ class NeighbourBand(Proposal):
         q = torch.where(row[:, None] >= 0, inside, 1 / N)  # (M, K)
         if G != M:
             group = torch.arange(M, device=ids.device) // -(-M // G)
-            rows = torch.bincount(group, minlength=G).clamp_min(1)[:, None]
-            q = torch.zeros_like(ids, dtype=q.dtype).index_add_(0, group, q) / rows
+            total = torch.zeros_like(ids, dtype=q.dtype).index_add_(0, group, q)
+            q = total / group_sizes(M, G, ids.device)
         return q.log()
 
     def _ready(self, num: int) -> bool:

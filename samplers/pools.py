@@ -34,6 +34,13 @@ def num_groups(pools: Pools, num_rows: int) -> int:
     return max(1, num_rows if pools == "own" else min(pools, num_rows))
 
 
+def group_sizes(num_rows: int, groups: int, device: torch.device) -> Tensor:
+    """Return how many rows each group has, (G, 1); the last may be short, or empty: that says 1."""
+    per = -(-num_rows // groups)
+    first = torch.arange(groups, device=device)[:, None] * per
+    return (num_rows - first).clamp(1, per)
+
+
 def leaders(
     num_rows: int,
     groups: int,
@@ -45,10 +52,8 @@ def leaders(
     M, G = num_rows, groups
     if G == M:
         return torch.arange(M, device=device)[:, None].expand(M, num)
-    per = -(-M // G)
-    first = torch.arange(G, device=device)[:, None] * per
-    # The last groups may be short, or empty when rows run out; an empty one serves nobody.
-    rows = (M - first).clamp(1, per)
+    first = torch.arange(G, device=device)[:, None] * -(-M // G)
+    rows = group_sizes(M, G, device)
     big = torch.randint(1 << 48, (G, num), generator=generator, device=device)
     return (first + big % rows).clamp_max(M - 1)
 

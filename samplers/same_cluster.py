@@ -12,7 +12,7 @@ from torch import Tensor
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .clusters import Clusters
-from .pools import Pools, check_num, check_pools, leaders, num_groups
+from .pools import Pools, check_num, check_pools, group_sizes, leaders, num_groups
 from .schedules import Number, check_range, value_of
 
 
@@ -122,6 +122,7 @@ class SameCluster(Proposal):
         group = torch.arange(M, device=ids.device) // -(-M // G)
         share = torch.zeros(G, len(size), device=ids.device)
         share.index_put_((group, cluster), within, accumulate=True)
-        rows = torch.bincount(group, minlength=G).clamp_min(1)[:, None]  # an empty group has none
-        share /= rows  # (G, C): how likely a draw is one inside the cluster
+        share /= group_sizes(
+            M, G, ids.device
+        )  # (G, C): how likely a draw is one inside the cluster
         return (share.gather(1, other) / size[other] + (1 - share.sum(1, keepdim=True)) / N).log()
