@@ -34,7 +34,8 @@ class Positives:
         self.num_candidates = num_candidates
 
     @classmethod
-    def _of_keys(cls, keys: Tensor, num_rows: int, num_candidates: int) -> Positives:
+    def of_keys(cls, keys: Tensor, num_rows: int, num_candidates: int) -> Positives:
+        """Return the pairs of keys that are sorted and distinct already."""
         self = cls.__new__(cls)
         self.keys, self.num_rows, self.num_candidates = keys, num_rows, num_candidates
         return self
@@ -44,14 +45,14 @@ class Positives:
 
     def to(self, device: torch.device | str) -> Positives:
         """Return the same pairs on another device."""
-        return self._of_keys(self.keys.to(device), self.num_rows, self.num_candidates)
+        return self.of_keys(self.keys.to(device), self.num_rows, self.num_candidates)
 
     def union(self, other: Positives) -> Positives:
         """Return the pairs of both; the sizes must agree."""
         if (self.num_rows, self.num_candidates) != (other.num_rows, other.num_candidates):
             raise ValueError("known positives of different sizes cannot be united")
         keys = torch.unique(torch.cat([self.keys, other.keys]))
-        return self._of_keys(keys, self.num_rows, self.num_candidates)
+        return self.of_keys(keys, self.num_rows, self.num_candidates)
 
     def bounds(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) -> first and one-past-last index into `keys` of each row's pairs, (M,) each."""

@@ -21,6 +21,8 @@ class Training:
         known: their positives, by query.
         candidates: tokens of the candidates (items or entities), for files that name them.
         owners: tokens of the rows of an interaction log (users), for files that name them.
+        relations: tokens of the relations of triples, for files that name them.
+        width: D of the model's queries, for parts that learn from them.
     """
 
     counts: Tensor
@@ -28,6 +30,8 @@ class Training:
     known: Positives | None = None
     candidates: Vocabulary | None = None
     owners: Vocabulary | None = None
+    width: int | None = None
+    relations: Vocabulary | None = None
 
     @property
     def num_candidates(self) -> int:

@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     row: Tensor  # (M,) int64, row of `known`
     query: Tensor  # (M, D)
     table: Tensor  # (N, D)
-    score: Callable[[Tensor], Tensor]  # (G, K) ids -> (M, K) scores, no gradient
+    score: Callable[..., Tensor]  # (G, K) ids[, table (N, D)] -> (M, K) scores, no gradient
     known: Positives | None  # known positives to keep out; None keeps only the positive itself out
     generator: torch.Generator | None  # every draw comes from here
     about: Query | None = None  # whom, or what, the rows are about
@@ -134,7 +134,17 @@ class NegativeSampler(Growing):
 
 
 class Proposal(NegativeSampler):
-    """Draws candidates; the base class masks known positives, so that no proposal can forget to."""
+    """Draws candidates; the base class masks known positives, so that no proposal can forget to.
+
+    Attributes:
+        elastic: whether the number of columns follows the batch instead of `num`.
+    """
+
+    elastic: bool = False
+
+    def draws(self, ask: Ask) -> int | Tensor | None:
+        """Return how many columns a draw fills, before it; None says all of them."""
+        return None
 
     def draw(self, ask: Ask) -> Negatives:
         """Return ids (G, K) and log_q; `valid` only if the draw itself rules some out."""

@@ -27,6 +27,7 @@ class InBatch(Proposal):
     """
 
     log_frequency: Tensor
+    elastic = True
 
     def __init__(self) -> None:
         super().__init__()
