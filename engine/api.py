@@ -99,7 +99,7 @@ def resume(folder: str | Path, /, *, quiet: bool = False, **settings: Any) -> Ru
     if not (run.folder / STATE).exists():
         raise DataError(f"{run.folder / STATE}: missing, nothing to resume; start again with train")
     recipe = resolve(run.recipe.model_dump(exclude_none=True), settings)
-    trainer = Trainer(Job(recipe, run.dataset), run.folder, Reporter(quiet=quiet))
+    trainer = Trainer(Job(recipe, run.dataset, resumed=True), run.folder, Reporter(quiet=quiet))
     trainer.restore()
     if settings:
         write_text(run.folder / "recipe.toml", recipe.to_toml())

@@ -38,9 +38,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def build_model(recipe: Recipe, data: Any) -> Model:
-    """Construct the model on its training data."""
+def build_model(recipe: Recipe, data: Any, *, computed_start: bool = True) -> Model:
+    """Construct the model on its training data.
+
+    Without a computed start the weights are random, for models that will load others at once.
+    """
     [spec] = recipe.expression("model")
+    accepted = components.parameters(components.find(spec, "model", "model"))
+    if not computed_start and "start" in accepted:
+        [spec] = components.override((spec,), "start", "random", "model", "model")
     return components.build(spec, "model", "model", data)
 
 
@@ -107,9 +113,14 @@ class Job:
 
     Attributes:
         view: the training examples. known: their positives, for masks.
+
+    Args:
+        recipe: resolved.
+        dataset: loaded and split.
+        resumed: the weights come from the run's own state, so none of an earlier run are read.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, *, resumed: bool = False) -> None:
         self.recipe, self.dataset = recipe, dataset
         self.device = choose_device(recipe.device)
         if recipe.precision == "bf16" and self.device.type != "cuda":
@@ -122,7 +133,9 @@ class Job:
         if dataset.kind == "triples":
             options = {"subsampling": recipe.subsampling, "sides": recipe.sides}
             self.train = replace(self.train, **options)
-        self.model = build_model(recipe, self.train).to(self.device)
+        first = not recipe.start_from
+        self.model = build_model(recipe, self.train, computed_start=first).to(self.device)
+        self._begin(resumed)
         self.view = self.model.view(self.train)
         self.known = self.train.known()
         training = self._training()
@@ -157,6 +170,24 @@ class Job:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._rehearse()
+
+    def _begin(self, resumed: bool) -> None:
+        """Take the weights of an earlier run and freeze what the recipe says."""
+        recipe, kind = self.recipe, "entities" if self.dataset.kind == "triples" else "items"
+        if recipe.freeze not in ("", kind):
+            raise UsageError(
+                f"freeze = {recipe.freeze!r}: candidates here are {kind}; freeze={kind}"
+            )
+        if (recipe.freeze or recipe.start_from) and not isinstance(self.model, Model):
+            raise UsageError(
+                f"{recipe.model} is solved and not trained; leave out freeze and start_from"
+            )
+        if recipe.start_from and not resumed:
+            from .start_from import load_start  # it opens runs, which build their models here
+
+            load_start(self.model, recipe, self.dataset)
+        if recipe.freeze:
+            self.model.freeze_candidates()
 
     def _training(self) -> Training:
         words = self.dataset.vocabularies

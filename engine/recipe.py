@@ -89,6 +89,8 @@ class Recipe(BaseModel):
     loss: str = ""
     terms: str = ""
     batches: str = ""
+    start_from: str = ""
+    freeze: Literal["", "items", "entities"] = ""
     optimizer: str = ""
     schedule: str = ""
     batch_size: Annotated[int, Field(ge=1)] = 1024
@@ -102,6 +104,7 @@ class Recipe(BaseModel):
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     evaluate_limit: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 10
+    radar: bool = True
     # where and when
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -19,7 +19,7 @@ from ..datasets.batch import Query, Question, TripleQuery, UserQuery
 from ..datasets.dataset import Dataset
 from ..datasets.errors import DataError, ResourceError, UsageError
 from ..models.base import Model
-from . import checkpoint, components
+from . import checkpoint
 from .evaluator import Evaluator
 from .history import read_metrics
 from .job import build_model, history_and_known
@@ -68,14 +68,9 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The best weights, in evaluation mode, on the CPU."""
-        recipe = self.recipe.model_copy()
-        [spec] = recipe.expression("model")
-        if "start" in components.parameters(components.find(spec, "model", "model")):
-            # The weights are about to be replaced; a computed start would be thrown away.
-            expression = recipe.expression("model")
-            changed = components.override(expression, "start", "random", "model", "model")
-            recipe.model = components.show(changed)
-        model = build_model(recipe, self.dataset.train)
+        model = build_model(self.recipe, self.dataset.train, computed_start=False)
+        if self.recipe.freeze:
+            model.freeze_candidates()
         path = self.folder / "weights.safetensors"
         checkpoint.load_weights(model, checkpoint.load(path), path)
         return model.eval()

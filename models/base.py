@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from ..datasets.batch import Batch, Query
+from ..datasets.errors import UsageError
 
 
 def rows(table: Tensor, ids: Tensor) -> Tensor:
@@ -87,6 +88,13 @@ class Model(nn.Module):
     def fold_in(self, history: Tensor, nodes: Tensor) -> Tensor:
         """(H,) candidate ids of somebody not seen in training -> a query vector (1, D)."""
         raise ValueError(f"{type(self).__name__} cannot answer for a history it has not seen")
+
+    def freeze_candidates(self) -> None:
+        """Keep the candidates' vectors as they are now, for good; what makes queries may learn.
+
+        A second call changes nothing.
+        """
+        raise UsageError(f"{type(self).__name__} cannot freeze its candidates; leave out freeze")
 
     @torch.no_grad()
     def frozen_nodes(self) -> Tensor:

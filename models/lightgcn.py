@@ -47,6 +47,7 @@ class LightGCN(Model):
 
     task: ClassVar[Literal["interactions", "sequences", "triples"]] = "interactions"
     degree: Tensor
+    items: Tensor  # (I, D), once the candidates are frozen; then there is no `ego`
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class LightGCN(Model):
         degree = torch.bincount(item, minlength=data.num_items)
         self.register_buffer("degree", degree, persistent=False)
         self.graph: Neighbours | None = None
+        self.users: nn.Parameter | None = None  # (U, D), once the candidates are frozen
         if layers:
             self.graph = adjacency(user, item, data.num_users, data.num_items)
         if isinstance(start, str) and start == "random":
@@ -100,26 +102,47 @@ class LightGCN(Model):
 
     def nodes(self) -> Tensor:
         """(V, D): the propagated table, or without layers the leaf itself."""
+        if self.users is not None:  # gradients reach the users through `encode`
+            return torch.cat([self.items, self.users.detach()])
         return self.ego if self.graph is None else smooth(self.ego, self.graph, self.weights)
 
     def hops(self) -> tuple[Tensor, ...]:
         """Return E_0, A E_0, ..., A^L E_0, each (V, D); their mean is `nodes`. L products more."""
+        if self.graph is None:
+            return (self.nodes(),)
         tables: list[Tensor] = [self.ego]
         for _ in range(self.layers):
-            assert self.graph is not None
             tables.append(smooth(tables[-1], self.graph, (0.0, 1.0)))
         return tuple(tables)
 
     def encode(self, query: Query, nodes: Tensor) -> Tensor:
         """UserQuery (M,) -> (M, D)."""
         assert isinstance(query, UserQuery)
+        if self.users is not None:
+            return rows(self.users, query.user)
         return rows(nodes, query.user + self.num_items)
+
+    def freeze_candidates(self) -> None:
+        """Keep the items as they are *after* propagation; each user goes on as a vector of its own.
+
+        With layers an item's vector depends on every user, so items that must not move mean nodes
+        that are propagated no more. The ranking at the moment of freezing stays the same.
+        """
+        if self.users is not None:
+            return
+        items, users = self.frozen_nodes().split([self.num_items, self.num_users])
+        self.register_buffer("items", items.clone())
+        self.users = nn.Parameter(users.clone())
+        self.graph = None
+        del self.ego
 
     def penalty(self, batch: Batch, ids: Tensor) -> Tensor | float:
         """Return l2 / 2 times the mean over the batch of |u|^2 + |p|^2 + mean |n|^2, in E_0."""
         if not self.l2:
             return 0.0
         assert isinstance(batch.query, UserQuery)
+        if self.users is not None:  # the items' part is a constant
+            return 0.5 * self.l2 * rows(self.users, batch.query.user).square().sum(1).mean()
         touched = (batch.query.user + self.num_items, batch.positive, ids.flatten())
         squares = rows(self.ego, torch.cat(touched)).square().sum(1)
         parts = squares.split([len(ids) for ids in touched])
@@ -135,7 +158,7 @@ class LightGCN(Model):
         if len(history) == 0:
             raise UsageError("the history is empty; give at least one item to recommend from")
         degree = self.degree[history].clamp_min(1).to(nodes.dtype)
-        power, length = (1.0, 1.0) if self.graph is None else (0.5, len(history) ** -0.5)
+        power, length = (0.5, len(history) ** -0.5) if self.layers else (1.0, 1.0)
         return length * (nodes[history] / degree[:, None] ** power).sum(0, keepdim=True)
 
 

@@ -100,6 +100,10 @@ class SASRec(Model):
         """Return the item table that is ranked: (N, D), a leaf."""
         return self.items
 
+    def freeze_candidates(self) -> None:
+        """Keep the item table; positions, blocks and a table of inputs go on learning."""
+        self.items.requires_grad_(False)
+
     def encode(self, query: Query, nodes: Tensor) -> Tensor:
         """SequenceQuery -> (M, D), one vector for each position in ``query.index``."""
         assert isinstance(query, SequenceQuery)

@@ -46,6 +46,10 @@ class TripleModel(Model, ABC):
         """Return the entity table (E, W), a leaf."""
         return self.entities
 
+    def freeze_candidates(self) -> None:
+        """Keep the entities, on either side of a fact; relations go on learning."""
+        self.entities.requires_grad_(False)
+
     def encode(self, query: Query, nodes: Tensor) -> Tensor:
         """TripleQuery -> (M, W)."""
         assert isinstance(query, TripleQuery)

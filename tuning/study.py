@@ -167,7 +167,7 @@ def _finish_stale(record: optuna.Study, frozen: FrozenTrial, folder: Path, say: 
         return
     run = Run(place)
     try:
-        trainer = Trainer(Job(run.recipe, run.dataset), place, Reporter(quiet=True))
+        trainer = Trainer(Job(run.recipe, run.dataset, resumed=True), place, Reporter(quiet=True))
         trainer.restore()
         trainer.run(test=False)
     except (DataError, ResourceError) as error:
