@@ -14,20 +14,39 @@ from hardneg.engine.losses import (
     BCE,
     BPR,
     GBCE,
+    MECO,
+    WARP,
+    BPRMax,
     CosineContrastive,
     FullSoftmax,
+    KvsAll,
+    LambdaRank,
     Logistic,
+    MannWhitney,
     Margin,
+    MultiSimilarity,
     SampledSoftmax,
+    ScalableCE,
+    ZLoss,
 )
 from hardneg.models.similarity import Dot
 from hardneg.samplers import (
+    AmbiguousWindow,
     Ask,
+    Cache,
+    Centroid,
+    Debias,
+    Generator,
+    GumbelTopK,
     Hardest,
     InBatch,
+    NearCluster,
+    NeighbourBand,
     Popularity,
     SameCluster,
     SelfAdversarial,
+    Sinkhorn,
+    Tilt,
     TopK,
     Uniform,
 )
@@ -39,9 +58,23 @@ PROPOSALS = [
     Popularity(8),
     InBatch(),
     *(SameCluster(8, clusters=3, within=0.5, pools=p) for p in (1, 5, "own")),
+    NearCluster(8, clusters=3, within=0.5),
+    NearCluster(8, clusters=3, within=0.5, pools=5),
+    Centroid(10, nearest=2),
+    Centroid(10, nearest="all"),
+    *(NeighbourBand(8, low=2, high=9, pools=p) for p in (1, 5, "own")),
     Hardest(8),
+    Hardest(8, refresh_every=3, skip=2),
+    Cache(8, cache=6, candidates=4),
+    Cache(8, cache=6, candidates=N, refresh="top"),
+    Generator(8, candidates=10, dim=3),
 ]
-LOSSES = [BPR(), BCE(), GBCE(), Logistic(), Margin(), CosineContrastive(), SampledSoftmax()]
+LOSSES = [
+    *(BPR(), BCE(), GBCE(), Logistic(), Margin(), CosineContrastive(), SampledSoftmax()),
+    *(SampledSoftmax(form="dcl", sigma=1.0), BPRMax(), WARP(), LambdaRank(), MultiSimilarity()),
+    MannWhitney(1e-3),
+]
+TABLE_LOSSES = [FullSoftmax(0.1, 1e-3), KvsAll("bce"), KvsAll("kl"), ZLoss(), ScalableCE(9)]
 
 
 def valueless_ask():
@@ -50,16 +83,17 @@ def valueless_ask():
 
     q = make((M, D), torch.float32).requires_grad_()
     table = make((N, D), torch.float32).requires_grad_()
-    known = Positives._of_keys(make(60), M, N)
+    known = Positives.of_keys(make(60), M, N)
 
-    def score(ids):
+    def score(ids, table=table):
         return (q @ table.T).gather(1, ungroup(ids, M))
 
     return Ask(make(M), make(M), q, table, score, known, None)
 
 
 def on_device(sampler):
-    sampler.prepare(Training(torch.arange(N)))
+    known = Positives(torch.arange(M), torch.arange(M), M, N)
+    sampler.prepare(Training(torch.arange(N), known=known, width=D))
     sampler.refresh(torch.randn(N, D), torch.Generator().manual_seed(0))
     return sampler.to("meta")
 
@@ -70,7 +104,8 @@ def on_device(sampler):
 def test_a_step_never_looks_at_a_value(proposal):
     ask = valueless_ask()
     on_device(proposal)
-    for sampler in (proposal, proposal | SelfAdversarial(0.5) | TopK(4)):
+    contrast = Tilt() | Debias(0.1) | AmbiguousWindow(num=6) | GumbelTopK(4)
+    for sampler in (proposal, proposal | SelfAdversarial(0.5) | TopK(4), proposal | contrast):
         negatives = sampler.propose(ask)
         for loss in LOSSES:
             loss.prepare(Training(torch.ones(N)))
@@ -83,11 +118,35 @@ def test_a_step_never_looks_at_a_value(proposal):
             row.sum().backward()
 
 
-def test_neither_does_the_table_loss():
+def test_neither_does_what_a_sampler_learns_nor_a_coupling():
     ask = valueless_ask()
-    loss = FullSoftmax(0.1, budget_mb=1e-3)(ask.query, ask.table, ask.positive, Dot())
-    loss.sum().backward()
-    assert loss.device.type == ask.table.grad.device.type == "meta"
+    for sampler in (Generator(8, candidates=10, dim=3), Uniform(8) | Sinkhorn(marginal="counts")):
+        negatives = on_device(sampler).propose(ask)
+        scores = ask.score(negatives.ids)
+        kept, _ = sampler.refine(negatives, scores, ask._replace(positive_score=scores[:, 0]))
+        assert kept.ids.device.type == "meta"
+        penalty = sampler.penalty()
+        if isinstance(penalty, torch.Tensor):
+            penalty.backward()
+
+
+@pytest.mark.parametrize("loss", TABLE_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_neither_does_a_table_loss(loss):
+    ask = valueless_ask()
+    loss.prepare(Training(torch.ones(N), known=ask.known))
+    row = loss(ask.query, ask.table, ask.positive, Dot(), ask.row)
+    row.sum().backward()
+    assert row.device.type == ask.table.grad.device.type == "meta"
+
+
+def test_neither_does_a_loss_with_a_memory():
+    ask, loss = valueless_ask(), MECO(0.5)
+    loss.prepare(Training(torch.ones(N), known=Positives(torch.arange(M), torch.arange(M), M, N)))
+    loss.to("meta")
+    negatives = Uniform(8).propose(ask)
+    row = loss(ask.score(ask.positive[:, None])[:, 0], ask.score(negatives.ids), negatives, ask.row)
+    row.sum().backward()
+    assert row.device.type == loss.log_z.device.type == "meta"
 
 
 def test_the_check_would_notice():

@@ -12,7 +12,19 @@ from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.positives import Positives
 from hardneg.datasets.training import Training
-from hardneg.samplers import Ask, Hardest, InBatch, Popularity, SameCluster, Uniform
+from hardneg.samplers import (
+    Ask,
+    Cache,
+    Centroid,
+    Generator,
+    Hardest,
+    InBatch,
+    NearCluster,
+    NeighbourBand,
+    Popularity,
+    SameCluster,
+    Uniform,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,13 +41,21 @@ PROPOSALS = {
     "cluster chunks": lambda n: SameCluster(n, clusters=4, within=0.7, pools=2),
     "cluster all singletons": lambda n: SameCluster(n, clusters=30, within=0.7),
     "cluster before refresh": lambda n: SameCluster(n),
+    "cluster balanced": lambda n: SameCluster(n, clusters=4, within=0.6, balanced=True),
+    "near cluster own": lambda n: NearCluster(n, clusters=4, within=0.6),
+    "near cluster chunks": lambda n: NearCluster(n, clusters=4, within=0.6, pools=2),
+    "near cluster before refresh": lambda n: NearCluster(n),
+    "band own": lambda n: NeighbourBand(n, low=0, high=9),
+    "band shared": lambda n: NeighbourBand(n, low=0, high=9, pools=1),
+    "band chunks": lambda n: NeighbourBand(n, low=0, high=9, pools=2),
+    "band of all before refresh": lambda n: NeighbourBand(n, low=0, high=9),
 }
 
 
 def ready(make, num, ask, refresh=True):
     sampler = make(num)
     counts = torch.arange(len(ask.table)) % 7  # some candidates never occur
-    sampler.prepare(Training(counts, known=ask.known))
+    sampler.prepare(Training(counts, known=ask.known, width=ask.query.shape[1]))
     if refresh:
         sampler.refresh(ask.table, ask.generator)
     return sampler
@@ -102,7 +122,15 @@ def test_in_batch_repeats_of_own_positive_are_not_valid():
     assert torch.equal(negatives.valid, torch.tensor(want))
 
 
-ALL = {**PROPOSALS, "in batch": lambda n: InBatch(), "hardest": lambda n: Hardest(n)}
+ALL = {
+    **PROPOSALS,
+    "in batch": lambda n: InBatch(),
+    "hardest": lambda n: Hardest(n),
+    "centroids": lambda n: Centroid(4, nearest="all"),
+    "cache": lambda n: Cache(n, cache=2, candidates=5),
+    "cache, top": lambda n: Cache(n, cache=2, candidates=99, refresh="top"),
+    "generator": lambda n: Generator(n, candidates=9, dim=3),
+}
 
 
 @pytest.mark.parametrize("name", ALL)
