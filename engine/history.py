@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl."""
+"""The lines of metrics.jsonl, and the same figures for TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..datasets.atomic import write_text
 from ..datasets.errors import ResourceError
+from .events import append_events, write_events
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -31,9 +32,11 @@ def append_metrics(path: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}; free some space") from None
+    append_events(path.parent, line)
 
 
 def cut_metrics(path: Path, step: int) -> None:
     """Keep the validation lines up to a step; those after it will be written again."""
     lines = [x for x in read_metrics(path) if x["split"] == "valid" and x["step"] <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    write_events(path.parent, lines)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..datasets.errors import UsageError, closest
 from . import components, metrics
 from .components import Expression
+from .losses.base import Loss
 
 EXPRESSIONS = {
     "model": "model",
@@ -162,11 +163,22 @@ def resolve(fields: dict[str, Any], overrides: dict[str, Any] | None = None) -> 
     for path, value in overrides.items():
         if "." in path:
             _set_argument(recipe, path, value)
+    asked = fields.get("negatives") or any(path.startswith("negatives.") for path in overrides)
+    if not asked and not samples(recipe):
+        recipe.negatives = ""  # the task's default would only look as if it were used
     for field, role in EXPRESSIONS.items():
         if getattr(recipe, field):
             stages = [components.normalise(s, role, field) for s in recipe.expression(field)]
             setattr(recipe, field, components.show(tuple(stages)))
     return recipe
+
+
+def samples(recipe: Recipe) -> bool:
+    """Say whether the loss is one that sampled negatives go to."""
+    return any(
+        issubclass(components.find(stage, "loss", "loss"), Loss)
+        for stage in recipe.expression("loss")
+    )
 
 
 def _with_defaults(fields: dict[str, Any]) -> Recipe:

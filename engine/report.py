@@ -9,7 +9,9 @@ from typing import Any
 
 from ..datasets.atomic import write_text
 from ..datasets.protocol import ProtocolCard
+from .advice import advise
 from .console import PLAIN, text_of
+from .readings import CURVES, NAMES, radar_of
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -18,6 +20,7 @@ td, th { padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; text-ali
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 svg { width: 100%; height: 16rem } polyline { fill: none; stroke: #06c; stroke-width: 2 }
 text { font-size: 12px; fill: #555 } .axis { stroke: #bbb } circle { fill: #06c }
+.wrong { border-left: 4px solid #c40; padding-left: .7rem }
 """
 WIDTH, HEIGHT, LEFT, BOTTOM = 720.0, 240.0, 60.0, 30.0
 
@@ -37,6 +40,7 @@ def write_report(
         points = [(line["seconds"], line[name]) for line in valid if name in line]
         if len(points) > 1:
             parts += [f"<h2>{escape(label)} against seconds</h2>", curve(points)]
+    parts += _radar(valid)
     parts += ["<h2>Recipe</h2>", _table(recipe)]
     shown = {k: v for k, v in vars(card).items() if v not in ("", None, [], {})}
     parts += ["<h2>Protocol</h2>", _table(shown)]
@@ -46,6 +50,22 @@ def write_report(
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n{body}\n</html>\n",
     )
+
+
+def _radar(valid: Sequence[Any]) -> list[str]:
+    """Show advice, the last readings, and the curves of those that moved."""
+    readings = radar_of(valid)
+    if not readings:
+        return []
+    last = readings[-1]
+    parts = ["<h2>Radar</h2>", *(f'<p class="wrong">{escape(x)}</p>' for x in advise(readings))]
+    parts.append(_table({label: last[name] for name, label in NAMES.items() if name in last}))
+    lines = [line for line in valid if "radar" in line]
+    for name in CURVES:
+        found = [(x["seconds"], x["radar"][name]) for x in lines if name in x["radar"]]
+        if len({y for _, y in found}) > 1:
+            parts += [f"<h3>{escape(NAMES[name])}</h3>", curve(found)]
+    return parts
 
 
 def _table(rows: dict[str, Any]) -> str:

@@ -18,7 +18,10 @@ from .interrupt import Interrupted, StopRequest
 from .job import Job
 from .metrics import higher_is_better
 from .progress import Reporter, compact
+from .radar import Radar
+from .readings import closing
 from .report import write_report
+from .state import restore_job, state_of
 from .step import batch_loss
 
 SAVE_SECONDS = 120.0  # a kill loses at most this much work
@@ -39,6 +42,7 @@ class Trainer:
         self.best_epoch = -1
         self.stale = 0
         self.average = Average(job.model, job.recipe.average)
+        self.radar = Radar.of(job)
         self.metrics = folder / "metrics.jsonl"
         self.fresh = True  # nothing judged, nothing restored
         self._stop = StopRequest()
@@ -58,6 +62,8 @@ class Trainer:
         self._saved = self._started
         with self._stop, self.reporter:
             if self.fresh:
+                for note in self.job.notes():
+                    self.reporter.say(note)
                 self._judge(rate="")
                 self.save()
                 self._heed()
@@ -69,12 +75,15 @@ class Trainer:
             found = self._test() if test else {}
         except KeyboardInterrupt:
             raise Interrupted(f"resume {self.folder}") from None
+        history = read_metrics(self.metrics)
+        for sentence in closing(history):
+            self.reporter.say(sentence)
         write_report(
             self.folder / "report.html",
             self.folder.name,
             self.job.recipe.model_dump(exclude_none=True),
             self.job.dataset.card,
-            read_metrics(self.metrics),
+            history,
         )
         return found
 
@@ -131,6 +140,8 @@ class Trainer:
             outcome = batch_loss(
                 job.model, job.sampler, job.loss, batch, job.known, job.generator, job.terms
             )
+        if self.radar and self.radar.wants(self.done, self.in_epoch):
+            self.radar.watch(outcome, batch)
         job.optimizer.zero_grad(set_to_none=True)
         outcome.total.backward()
         job.optimizer.step()
@@ -208,6 +219,8 @@ class Trainer:
                 self.best, self.best_epoch, self.stale = value, self.epoch, 0
             else:
                 self.stale += 1
+        if self.radar:
+            line["radar"] = self.radar.read()
         line["seconds"] = round(self.elapsed(), 3)
         if improved:
             with self.average.in_place():
@@ -226,21 +239,12 @@ class Trainer:
     def save(self) -> None:
         """Write everything an exact resume needs, unless the loss has gone bad."""
         self._mean_loss()
-        job = self.job
-        cuda = {"cuda_rng": torch.cuda.get_rng_state()} if job.device.type == "cuda" else {}
         checkpoint.save(
             self.folder / "state" / "state.safetensors",
             {
-                "model": dict(job.model.state_dict()),
-                "optimizer": job.optimizer.state_dict() if job.trains else {},
-                "sampler": checkpoint.values(job.sampler),
-                "batches": checkpoint.values(job.batches),
-                "loss_values": checkpoint.values(job.loss),
-                "terms": checkpoint.values(job.terms),
+                **state_of(self.job),
                 "average": self.average.values,
-                "generator": job.generator.get_state(),
-                "cpu_rng": torch.get_rng_state(),
-                **cuda,
+                "radar": self.radar.state() if self.radar else {},
                 "loss_sum": self.loss_sum,
                 "loss_steps": self.loss_steps,
                 "epoch": self.epoch,
@@ -259,18 +263,10 @@ class Trainer:
         job = self.job
         path = self.folder / "state" / "state.safetensors"
         state = checkpoint.load(path, job.device)
-        checkpoint.load_weights(job.model, state["model"], path)
-        if job.trains:
-            job.optimizer.load_state_dict(state["optimizer"])
-        checkpoint.restore_values(job.sampler, state["sampler"])
-        checkpoint.restore_values(job.batches, state.get("batches", {}))
-        checkpoint.restore_values(job.loss, state["loss_values"])
-        checkpoint.restore_values(job.terms, state["terms"])
+        restore_job(job, state, path)
         self.average.values = state["average"]
-        job.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["cpu_rng"].cpu())
-        if "cuda_rng" in state and job.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+        if self.radar and state.get("radar"):
+            self.radar.restore(state["radar"])
         self.loss_sum = state["loss_sum"].to(job.device)
         for name in ("loss_steps", "epoch", "done", "step", "seconds", "best", "best_epoch"):
             setattr(self, name, state[name])
