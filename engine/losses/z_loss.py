@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.errors import UsageError
-from ...models.base import Similarity, rows
+from ...models.base import Similarity
 from ...models.similarity import Dot
 from .base import TableLoss
 
@@ -82,7 +82,8 @@ class ZLoss(TableLoss):
         variance = ((q @ covariance) * q).sum(1)
         # All scores equal but for rounding is no deviation to divide by.
         noise = torch.finfo(q.dtype).eps * (q @ centre).detach().abs()
-        gap = (q * (rows(table, positive) - centre)).sum(1)
+        own = F.embedding(positive, table)  # every row has a gradient already: nothing is sparse
+        gap = (q * (own - centre)).sum(1)
         return gap * variance.clamp_min(noise.square() + _tiny(q)).rsqrt()
 
 
