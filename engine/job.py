@@ -16,9 +16,10 @@ from ..models.base import Model
 from ..samplers.base import NegativeSampler, Pipeline
 from ..samplers.batches import BatchSampler, default_batches
 from . import components
+from .checkpoint import restore_values
 from .evaluator import Evaluator
 from .losses.base import BatchLoss, Loss, TableLoss
-from .recipe import Recipe
+from .recipe import Recipe, samples
 from .step import batch_loss
 from .terms.base import Terms
 
@@ -51,7 +52,9 @@ def build_model(recipe: Recipe, data: Any, *, computed_start: bool = True) -> Mo
 
 
 def build_sampler(recipe: Recipe) -> NegativeSampler:
-    """Construct the proposal and its refiners."""
+    """Construct the proposal and its refiners; nothing where no loss asks for negatives."""
+    if not recipe.negatives:
+        return NegativeSampler()
     stages = [
         components.build(spec, "negatives", "negatives") for spec in recipe.expression("negatives")
     ]
@@ -78,6 +81,17 @@ def check_fits(recipe: Recipe, model: Model, dataset: Dataset) -> None:
         raise UsageError(
             f"model = {recipe.model!r} trains on {wanted}, but {recipe.dataset!r} holds "
             f"{dataset.kind}; choose another model or data set"
+        )
+
+
+def check_choice(known: Positives, name: str) -> None:
+    """Refuse training data in which every query knows every candidate: nothing is a negative."""
+    row = torch.div(known.keys, known.num_candidates, rounding_mode="floor")
+    queries = len(torch.unique_consecutive(row))
+    if queries and len(known) == queries * known.num_candidates:
+        raise UsageError(
+            f"each of the {queries} queries in {name!r} has all {known.num_candidates} candidates "
+            "as known positives, so there is no negative to learn from; give data with a choice"
         )
 
 
@@ -138,6 +152,7 @@ class Job:
         self._begin(resumed)
         self.view = self.model.view(self.train)
         self.known = self.train.known()
+        check_choice(self.known, recipe.dataset)
         training = self._training()
         self.loss = self._build_loss(training)
         self.sampler = build_sampler(recipe).to(self.device)
@@ -189,6 +204,16 @@ class Job:
         if recipe.freeze:
             self.model.freeze_candidates()
 
+    def notes(self) -> list[str]:
+        """Return what a user should know about this job that is no mistake, a line each."""
+        if self.recipe.negatives and not samples(self.recipe):
+            return [
+                f"negatives = {self.recipe.negatives} is not used: {self.recipe.loss} compares "
+                + ("the rows of a batch" if isinstance(self.loss, BatchLoss) else "whole tables")
+                + ", not sampled negatives; leave negatives out"
+            ]
+        return []
+
     def _training(self) -> Training:
         words = self.dataset.vocabularies
         candidates = words.get("item", words.get("entity"))
@@ -216,13 +241,17 @@ class Job:
     def _rehearse(self) -> None:
         """Compute the loss of two examples, so that stages that do not fit together say so now.
 
-        Every draw comes from a generator of its own: training starts as if this had not been.
+        Every draw comes from a generator of its own, and what queues, caches and averages took up
+        is put back: training starts as if this had not been.
         """
+        learns = nn.ModuleList([self.sampler, self.loss, self.terms])
+        before = {name: value.clone() for name, value in learns.named_buffers()}
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(cuda):
             draws = torch.Generator(self.device).manual_seed(0)
             batch = self.view.batch(torch.arange(min(2, len(self.view)), device=self.device))
             batch_loss(self.model, self.sampler, self.loss, batch, self.known, draws, self.terms)
+        restore_values(learns, before)
 
     def epoch_batches(self, epoch: int, *, fresh: bool) -> list[Tensor]:
         """Return the batches of an epoch; one gone into already (not fresh) keeps its clusters."""

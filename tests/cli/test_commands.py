@@ -1,11 +1,13 @@
 """Every command as a user types it: what it prints, for people and for machines."""
 
 import json
+import math
 import subprocess
 import sys
 
 import pytest
 
+from hardneg.engine import checkpoint
 from hardneg.engine.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,6 +47,38 @@ def test_options_and_settings_and_a_recipe_file(hardneg, small, tmp_path):
         "train", tmp_path / "a" / "recipe.toml", "epochs=0", "--out", tmp_path / "c", "-q", "--json"
     )
     assert json.loads(changed.out)["step"] == 0
+
+
+def test_a_loss_within_the_batch_needs_no_negatives(hardneg, small, tmp_path):
+    words = ["train", NET, small / "log.csv", "epochs=2", "split=LeaveOneOut()"]
+    answer = hardneg(*words, "--loss", "DirectAU()", "--out", tmp_path / "a")
+    assert answer.code == 0, answer.err
+    assert "is not used" not in answer.err
+    recipe = Run(tmp_path / "a").recipe
+    assert (recipe.loss, recipe.negatives) == ("DirectAU()", "")
+    again = hardneg("resume", tmp_path / "a", "epochs=3")
+    assert again.code == 0, again.err
+    for loss, what in (("DirectAU()", "the rows of a batch"), ("FullSoftmax()", "whole tables")):
+        options = ["--negatives", "Uniform(4)", "--loss", loss, "--out", tmp_path / loss]
+        answer = hardneg(*words, *options)
+        assert answer.code == 0, answer.err
+        line = f"negatives = Uniform(num=4) is not used: {loss} compares {what}, not sampled"
+        assert answer.err.count(line) == 1
+    back = hardneg("train", tmp_path / "a" / "recipe.toml", "loss=BPR()", "--out", tmp_path / "b")
+    assert back.code == 0, back.err
+    assert Run(tmp_path / "b").recipe.negatives == "Uniform(num=1024)"
+
+
+def test_the_scale_of_clip_is_trained_and_resumed(hardneg, small, tmp_path):
+    words = ["train", NET, small / "log.csv", "split=LeaveOneOut()", "--loss", "Clip(0.2)", "-q"]
+    assert hardneg(*words, "epochs=1", "--out", tmp_path / "a").code == 0
+    assert hardneg("resume", tmp_path / "a", "epochs=3", "-q").code == 0
+    assert hardneg(*words, "epochs=3", "--out", tmp_path / "b").code == 0
+    scales = [
+        checkpoint.load(tmp_path / run / "state" / "state.safetensors")["loss_values"]["log_scale"]
+        for run in "ab"
+    ]
+    assert scales[0] == scales[1] != -math.log(0.2)
 
 
 def test_settings_may_replace_the_model_and_the_data(hardneg, small, tmp_path):
