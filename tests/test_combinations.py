@@ -16,15 +16,25 @@ import hardneg.models
 import hardneg.samplers
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.training import Training
+from hardneg.datasets.vocabulary import Vocabulary
 from hardneg.engine.losses import (
     BCE,
     BPR,
+    CACR,
     GBCE,
     MECO,
+    MVDHEL,
     WARP,
+    AdaptiveMargin,
+    BatchLoss,
+    BlockContrast,
     BPRMax,
+    Clip,
     CosineContrastive,
+    DecoupledUniformity,
+    DirectAU,
     FullSoftmax,
+    KernelConditional,
     KvsAll,
     LambdaRank,
     Logistic,
@@ -51,13 +61,19 @@ from hardneg.samplers import (
     AmbiguousWindow,
     Cache,
     Centroid,
+    CrossBatch,
     Debias,
     Generator,
+    Given,
     GumbelTopK,
     Hardest,
     InBatch,
+    Mixture,
     NearCluster,
+    NearbyTime,
+    NegativeSampler,
     NeighbourBand,
+    ObservedType,
     Pipeline,
     Popularity,
     Proposal,
@@ -100,7 +116,7 @@ PROPOSALS = {
     Generator: [lambda: Generator(8, candidates=10, dim=3)],
     Mixture: [
         lambda: Mixture(InBatch(), Uniform(8), SameCluster(4, clusters=3)),
-        lambda: Mixture(Uniform(8), CrossBatch(12, 1), Hardest(4)),
+        lambda: Mixture(Uniform(8), CrossBatch(12, 1)),
     ],
     CrossBatch: [lambda: CrossBatch(12, warmup_steps=0, keep=0.75)],
     NearbyTime: [lambda: NearbyTime(8, 5)],
@@ -132,12 +148,24 @@ LOSSES = {
 }
 NEED_LOG_Q = [SampledSoftmax(True), SampledSoftmax(form="corrected"), MECO()]
 TERMS = [SGL, SimGCL, CL4SRec, SRACL, MCLRec]  # each is run in tests/terms
+BATCH_LOSSES = {
+    Clip: Clip(),
+    AdaptiveMargin: AdaptiveMargin(),
+    DirectAU: DirectAU(),
+    DecoupledUniformity: DecoupledUniformity(),
+    MVDHEL: MVDHEL(),
+    CACR: CACR(),
+    KernelConditional: KernelConditional(),
+    BlockContrast: BlockContrast(4),
+}
 TABLE_LOSSES = {
     FullSoftmax: FullSoftmax(0.1),
     KvsAll: KvsAll("kl", 0.1),
     ZLoss: ZLoss(),
     ScalableCE: ScalableCE(6),
 }
+
+BY_DISTANCE = (RotatE, TransE)
 
 CHAINS = [
     (),
@@ -151,13 +179,17 @@ STAGES = [(make, *chain) for makes in PROPOSALS.values() for make, chain in prod
 
 # What chooses or learns by score has no closed-form probability.
 NO_LOG_Q = (AmbiguousWindow, Cache, Centroid, Generator, GumbelTopK, Hardest, TopK)
+NO_LOG_Q += (CrossBatch, Given)  # the queue is filtered here
+OTHER_DATA = {NearbyTime: "no times at all", ObservedType: "needs relations"}
 
 
-def fits(sampler):
+def fits(model, sampler, batch, known):
     """Say whether the stages go together: a coupling needs one pool for the whole batch."""
-    first = next(iter(sampler))
-    shared = isinstance(first, InBatch) or getattr(first, "pools", "own") == 1
-    return shared or not any(isinstance(stage, Sinkhorn) for stage in sampler)
+    if not any(isinstance(stage, Sinkhorn) for stage in sampler):
+        return True
+    generator = torch.Generator().manual_seed(0)
+    alone = batch_loss(model, next(iter(sampler)), BPR(), batch, known, generator)
+    return len(alone.negatives.ids) == 1
 
 
 def build(stages):
@@ -171,8 +203,10 @@ def name_of(stages):
 
 
 @pytest.fixture
-def setting(interactions, triples):
+def setting(interactions, triples, tmp_path, monkeypatch):
     """Return what a step needs for a model class: model, batch, known positives, counts."""
+
+    unseen = min(set(range(15)) - set(interactions.item[interactions.user == 0].tolist()))
 
     def make(kind):
         torch.manual_seed(0)
@@ -180,7 +214,11 @@ def setting(interactions, triples):
         model = MODELS[kind](interactions, triples)
         view = model.view(data)
         width = model.nodes().shape[1]
-        training = Training(data.counts(), data, data.known(), width=width)
+        items, users = (Vocabulary("item", map(str, range(n))) for n in (data.counts().numel(), 12))
+        training = Training(data.counts(), data, data.known(), items, users, width, items)
+        monkeypatch.chdir(tmp_path)
+        rows = "head,relation,tail\n13,2,13" if data is triples else f"user,item\n0,{unseen}"
+        (tmp_path / "negatives.csv").write_text(rows)
         return model, view.batch(torch.arange(10), step=1), data.known(), training
 
     return make
@@ -209,10 +247,17 @@ def check_step(model, sampler, loss, batch, known, training):
 def test_one_step_of_every_loss(kind, stages, setting):
     model, batch, known, training = setting(kind)
     sampler = build(stages)
+    first = next(iter(sampler))
+    if type(first) in OTHER_DATA and (kind.task == "triples") is isinstance(first, NearbyTime):
+        with pytest.raises(UsageError, match=OTHER_DATA[type(first)]):
+            sampler.prepare(training)
+        return
     sampler.prepare(training)
+    if isinstance(first, CrossBatch | Mixture):  # a queue holds what earlier steps left
+        batch_loss(model, first, BPR(), batch, known, torch.Generator().manual_seed(0))
     if sampler.due(0):
         sampler.refresh(model.table(model.nodes()).detach(), torch.Generator().manual_seed(0))
-    if not fits(sampler):
+    if not fits(model, sampler, batch, known):
         with pytest.raises(UsageError, match=r"Sinkhorn needs one pool .* use pools=1"):
             check_step(model, sampler, SampledSoftmax(), batch, known, training)
         return
@@ -236,6 +281,23 @@ def test_one_step_over_the_table(kind, loss, setting):
             check_step(model, Uniform(1), loss, batch, known, training)
     else:
         check_step(model, Uniform(1), loss, batch, known, training)
+
+
+@pytest.mark.parametrize("loss", BATCH_LOSSES.values(), ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_one_step_within_the_batch(kind, loss, setting):
+    """Every step is finite, but a model that ranks by distance is refused before it is made."""
+    model, batch, known, training = setting(kind)
+    check_step(model, NegativeSampler(), loss, batch, known, training)
+    if kind is LightGCN:
+        one = model.view(training.data).batch(torch.arange(1))
+        value = batch_loss(model, NegativeSampler(), loss, one, known, None).total
+        assert torch.isfinite(value)
+    if kind in BY_DISTANCE:
+        with pytest.raises(UsageError, match="compares directions"):
+            loss.check(model.similarity)
+    else:
+        loss.check(model.similarity)
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
@@ -299,6 +361,7 @@ def test_defaults_lie_in_the_ranges_a_study_searches(kind):
         (hardneg.samplers, Refiner, REFINERS),
         (hardneg.engine.losses, Loss, [*LOSSES, MECO]),
         (hardneg.engine.losses, TableLoss, TABLE_LOSSES),
+        (hardneg.engine.losses, BatchLoss, BATCH_LOSSES),
         (hardneg.models, Model, MODELS),
         (hardneg.engine.terms, Term, TERMS),
     ],
