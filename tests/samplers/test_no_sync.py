@@ -7,7 +7,7 @@ tensor made on the wrong device; no GPU is needed to see it.
 import pytest
 import torch
 
-from hardneg.datasets.batch import ungroup
+from hardneg.datasets.batch import TripleQuery, ungroup
 from hardneg.datasets.positives import Positives
 from hardneg.datasets.training import Training
 from hardneg.engine.losses import (
@@ -35,13 +35,18 @@ from hardneg.samplers import (
     Ask,
     Cache,
     Centroid,
+    CrossBatch,
     Debias,
     Generator,
+    Given,
     GumbelTopK,
     Hardest,
     InBatch,
+    Mixture,
+    NearbyTime,
     NearCluster,
     NeighbourBand,
+    ObservedType,
     Popularity,
     SameCluster,
     SelfAdversarial,
@@ -68,6 +73,9 @@ PROPOSALS = [
     Cache(8, cache=6, candidates=4),
     Cache(8, cache=6, candidates=N, refresh="top"),
     Generator(8, candidates=10, dim=3),
+    Mixture(InBatch(), Uniform(8), CrossBatch(6, 0)),
+    Mixture(SameCluster(8, clusters=3, pools=1), Uniform(8, pools=5), Popularity(4, pools="own")),
+    CrossBatch(20, 0, keep=0.5),
 ]
 LOSSES = [
     *(BPR(), BCE(), GBCE(), Logistic(), Margin(), CosineContrastive(), SampledSoftmax()),
@@ -155,3 +163,18 @@ def test_the_check_would_notice():
         ask.positive.sum().item()
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         ask.table[ask.table > 0]
+
+
+@pytest.mark.parametrize("pools", [1, 5, "own"])
+def test_neither_do_proposals_that_look_data_up(pools, interactions, triples, tmp_path):
+    near, typed = NearbyTime(8, 3, pools=pools), ObservedType(8, 0.5, pools)
+    near.prepare(Training(interactions.counts(), interactions))
+    typed.prepare(Training(triples.counts(), triples))
+    listed = Given("listed", 8)
+    listed.keys = torch.arange(5)
+    ask = valueless_ask()
+    about = TripleQuery(ask.row, ask.row, 1)
+    for sampler in (near, typed, listed):
+        negatives = sampler.to("meta").propose(ask._replace(about=about))
+        assert negatives.ids.shape[1] == 8
+        assert negatives.ids.device.type == negatives.valid.device.type == "meta"

@@ -16,9 +16,11 @@ from hardneg.samplers import (
     Ask,
     Cache,
     Centroid,
+    CrossBatch,
     Generator,
     Hardest,
     InBatch,
+    Mixture,
     NearCluster,
     NeighbourBand,
     Popularity,
@@ -49,6 +51,10 @@ PROPOSALS = {
     "band shared": lambda n: NeighbourBand(n, low=0, high=9, pools=1),
     "band chunks": lambda n: NeighbourBand(n, low=0, high=9, pools=2),
     "band of all before refresh": lambda n: NeighbourBand(n, low=0, high=9),
+    "mixture shared": lambda n: Mixture(Uniform(n // 2), Popularity(n - n // 2)),
+    "mixture of shared and own": lambda n: Mixture(
+        SameCluster(n // 2, clusters=4, within=0.7, pools=1), Uniform(n - n // 2, pools="own")
+    ),
 }
 
 
@@ -130,6 +136,7 @@ ALL = {
     "cache": lambda n: Cache(n, cache=2, candidates=5),
     "cache, top": lambda n: Cache(n, cache=2, candidates=99, refresh="top"),
     "generator": lambda n: Generator(n, candidates=9, dim=3),
+    "queue": lambda n: CrossBatch(n, warmup_steps=0),
 }
 
 
