@@ -58,7 +58,8 @@ class Mix(Refiner):
         hop 0, or the larger share), for reports; there is no `log_q`.
     Cost: with H > 1 hops H (M, K) inner products and H graph products, gathered at most 16 MiB, or
         one group's pool, at a time; always a few (M, k, D) for made vectors, 4 M k D bytes each,
-        2 H + 3 of them until the step ends. Never (M, K, D).
+        2 H + 3 of them until the step ends, and twice as much in the gradient of a leaf table.
+        Never (M, K, D).
     Source: Huang et al. 2021, MixGCF, sections 3.1 and 3.2; Kalantidis et al. 2020, MoCHi,
         arXiv:2010.01028, equation 4; Che et al. 2022, MixKG, arXiv:2202.09606.
     """
