@@ -23,7 +23,7 @@ __all__ = ["Expression", "Spec", "parse", "show"]
 
 ROOT = __name__.rsplit(".", 2)[0]
 HOMES = {
-    "model": ("models", "models.baselines"),
+    "model": ("models", "models.baselines", "engine.concatenated"),
     "similarity": ("models",),
     "negatives": ("samplers",),
     "batches": ("samplers",),

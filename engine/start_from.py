@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..datasets.dataset import Dataset
 from ..datasets.errors import DataError
+from ..datasets.vocabulary import Vocabulary
 from ..models.base import Model
 from . import checkpoint, components
 from .recipe import Recipe
@@ -42,7 +43,7 @@ def load_start(model: Model, recipe: Recipe, dataset: Dataset) -> None:
 def _check_data(theirs: Dataset, mine: Dataset, folder: Path) -> None:
     """Refuse other ids, which would give rows to the wrong names, and other splits."""
     for field in mine.vocabularies:
-        words, others = mine.vocabularies[field], theirs.vocabularies.get(field, ())
+        words, others = mine.vocabularies[field], theirs.vocabularies.get(field, Vocabulary(field))
         if len(words) != len(others) or list(words.tokens) != list(others.tokens):
             raise DataError(
                 f"start_from: {folder} knows {len(others)} {field} ids, this run {len(words)}, or "

@@ -143,6 +143,7 @@ def test_commands_are_found():
 SIGNATURE = r"^(?:#+ |- |\| )?`({name}\([^`…]*\))`"  # where a component is introduced, not used
 HOMES = {
     "negatives": "samplers.md",
+    "batches": "samplers.md",
     "loss": "losses.md",
     "model": "models.md",
     "similarity": "models.md",

@@ -201,6 +201,7 @@ def test_doctor(hardneg):
 
 
 COMMANDS = ["train", "resume", "evaluate", "recommend", "predict", "tune", "ls", "doctor", "data"]
+COMMANDS += ["clusters", "concat"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
