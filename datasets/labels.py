@@ -23,7 +23,7 @@ def read_labels(path: str | Path, training: Training, owner: str) -> Tensor:
     """
     path = Path(path)
     words = candidate_words(training, path, owner)
-    frame = _read(path, owner)
+    frame = read_columns(path, owner)
     if frame.width < 2:
         raise DataError(f"{path} for {owner} has {frame.width} column; it needs {EXAMPLE}")
     frame = frame.select(frame.columns[:2]).cast(pl.String)
@@ -69,9 +69,10 @@ def candidate_rows(token: pl.Series, words: Vocabulary, path: Path, owner: str) 
     return place
 
 
-def _read(path: Path, owner: str) -> pl.DataFrame:
+def read_columns(path: Path, owner: str) -> pl.DataFrame:
+    """Read a small table of tokens and something about them; everything in a text file is text."""
     if not path.is_file():
-        raise DataError(f"{path} for {owner} does not exist; check by=")
+        raise DataError(f"{path} for {owner} does not exist; check the path")
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)

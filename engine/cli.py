@@ -279,3 +279,18 @@ def data_describe(
         emit(found)
     else:
         output().print(table(found))
+
+
+@data.command("features")
+def data_features(
+    texts: Annotated[
+        Path, typer.Argument(help="Two columns, token and text: .csv, .tsv, .parquet")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Feature file to write.")],
+    model: Annotated[str, typer.Option(help="Folder of a sentence-transformers model.")] = "",
+) -> None:
+    """Encode texts into a feature file, for SameCluster(by=...) and NeighbourBand(by=...)."""
+    from ..datasets.text import text_features
+
+    count, width = text_features(texts, out, model)
+    print(f"{out}: {count} vectors of width {width}")

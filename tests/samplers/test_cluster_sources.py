@@ -145,7 +145,7 @@ def test_bad_labels_are_refused_with_a_remedy(text, match, tmp_path):
 
 
 def test_a_file_that_is_none(tmp_path):
-    with pytest.raises(DataError, match=r"kinds.csv for Clusters does not exist; check by="):
+    with pytest.raises(DataError, match=r"kinds.csv for Clusters does not exist; check the path"):
         Clusters(by=str(tmp_path / "kinds.csv")).prepare(named())
     (tmp_path / "kinds.xls").write_text("")
     with pytest.raises(DataError, match=r"ends in '.xls'; labels are read from .csv"):
