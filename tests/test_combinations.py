@@ -58,31 +58,40 @@ from hardneg.models.sasrec import SASRec
 from hardneg.models.similarity import Cosine, Dot
 from hardneg.models.transe import TransE
 from hardneg.samplers import (
+    Adaptive,
     AmbiguousWindow,
     Cache,
     Centroid,
+    ClusterWeight,
     CrossBatch,
     Debias,
+    FalseNegatives,
     Generator,
     Given,
     GumbelTopK,
     Hardest,
     InBatch,
+    MarginGuard,
+    Mix,
     Mixture,
     NearbyTime,
     NearCluster,
     NegativeSampler,
     NeighbourBand,
     ObservedType,
+    OwnerSimilarity,
     Pipeline,
     Popularity,
+    Propensity,
     Proposal,
     Refiner,
     SameCluster,
     SelfAdversarial,
     Sinkhorn,
+    SkipTop,
     Tilt,
     TopK,
+    TwoCondition,
     Uniform,
 )
 
@@ -131,6 +140,15 @@ REFINERS = {
     AmbiguousWindow: [lambda: AmbiguousWindow(0.5, -1.0, 4)],
     GumbelTopK: [lambda: GumbelTopK(4)],
     Sinkhorn: [lambda: Sinkhorn(1.0, 5, "counts")],
+    FalseNegatives: [lambda: FalseNegatives(0.95)],
+    MarginGuard: [lambda: MarginGuard(0.1)],
+    SkipTop: [lambda: SkipTop(2)],
+    OwnerSimilarity: [lambda: OwnerSimilarity(0.5), lambda: OwnerSimilarity(0.5, "known")],
+    TwoCondition: [lambda: TwoCondition()],
+    ClusterWeight: [lambda: ClusterWeight((3, 5))],
+    Propensity: [lambda: Propensity(0.5)],
+    Mix: [lambda: Mix(2), lambda: Mix(2, "pairs", keep=True)],
+    Adaptive: [lambda: Adaptive(4)],
 }
 LOSSES = {
     BPR: BPR(),
@@ -180,6 +198,7 @@ STAGES = [(make, *chain) for makes in PROPOSALS.values() for make, chain in prod
 # What chooses or learns by score has no closed-form probability.
 NO_LOG_Q = (AmbiguousWindow, Cache, Centroid, Generator, GumbelTopK, Hardest, TopK)
 NO_LOG_Q += (CrossBatch, Given)  # the queue is filtered here
+NO_LOG_Q += (Adaptive, Mix)
 OTHER_DATA = {NearbyTime: "no times at all", ObservedType: "needs relations"}
 
 
@@ -259,6 +278,12 @@ def test_one_step_of_every_loss(kind, stages, setting):
         sampler.refresh(model.table(model.nodes()).detach(), torch.Generator().manual_seed(0))
     if not fits(model, sampler, batch, known):
         with pytest.raises(UsageError, match=r"Sinkhorn needs one pool .* use pools=1"):
+            check_step(model, sampler, SampledSoftmax(), batch, known, training)
+        return
+    if isinstance(next(iter(sampler)), Centroid | CrossBatch) and any(
+        isinstance(stage, Mix) and stage.of == "positive" for stage in sampler
+    ):
+        with pytest.raises(UsageError, match=r"vectors without a row; use of='pairs'"):
             check_step(model, sampler, SampledSoftmax(), batch, known, training)
         return
     for loss in LOSSES.values():

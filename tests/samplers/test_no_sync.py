@@ -31,28 +31,36 @@ from hardneg.engine.losses import (
 )
 from hardneg.models.similarity import Dot
 from hardneg.samplers import (
+    Adaptive,
     AmbiguousWindow,
     Ask,
     Cache,
     Centroid,
+    ClusterWeight,
     CrossBatch,
     Debias,
+    FalseNegatives,
     Generator,
     Given,
     GumbelTopK,
     Hardest,
     InBatch,
+    MarginGuard,
     Mixture,
     NearbyTime,
     NearCluster,
     NeighbourBand,
     ObservedType,
+    OwnerSimilarity,
     Popularity,
+    Propensity,
     SameCluster,
     SelfAdversarial,
     Sinkhorn,
+    SkipTop,
     Tilt,
     TopK,
+    TwoCondition,
     Uniform,
 )
 
@@ -112,8 +120,18 @@ def on_device(sampler):
 def test_a_step_never_looks_at_a_value(proposal):
     ask = valueless_ask()
     on_device(proposal)
+    guarded = FalseNegatives() | MarginGuard(0.1) | SkipTop(2) | OwnerSimilarity() | TwoCondition()
+    weighed = ClusterWeight((3, 5)) | Propensity() | Adaptive(4)
+    weighed.prepare(Training(torch.arange(N)))
+    weighed.refresh(torch.randn(N, D), torch.Generator().manual_seed(0))
+    guarded = guarded | weighed.to("meta")
     contrast = Tilt() | Debias(0.1) | AmbiguousWindow(num=6) | GumbelTopK(4)
-    for sampler in (proposal, proposal | SelfAdversarial(0.5) | TopK(4), proposal | contrast):
+    for sampler in (
+        proposal,
+        proposal | SelfAdversarial(0.5) | TopK(4),
+        proposal | contrast,
+        proposal | guarded,
+    ):
         negatives = sampler.propose(ask)
         for loss in LOSSES:
             loss.prepare(Training(torch.ones(N)))
