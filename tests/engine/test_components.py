@@ -220,7 +220,7 @@ class First(Proposal):
 class Gap(Loss):
     """How far the mean negative stands above the positive."""
 
-    def forward(self, positive, scores, negatives):
+    def forward(self, positive, scores, negatives, row=None):
         return ((scores - positive[:, None]) * negatives.probabilities(scores)).sum(1).exp()
 
 
