@@ -33,11 +33,11 @@ from .losses.geometry import alignment, uniformity
 from .step import Outcome
 
 STEPS = 8  # looked at in an epoch, evenly spread ...
-SPARSE = 4  # ... but at most one in so many, so that short epochs stay cheap
+SPARSE = 8  # ... but at most one in so many, so that short epochs stay cheap
 ROWS = 512  # looked at in a step ...
-CELLS = 1 << 16  # ... but at most so many scores: a few milliseconds
+CELLS = 1 << 15  # ... but at most so many scores: a few milliseconds
 FEWEST = 16  # rows that are looked at whatever K is
-PAIRED = 512  # rows of the table whose pairs uniformity averages
+PAIRED = 256  # rows of the table whose pairs uniformity averages
 PER_STEP = (
     "gap", "above", "pull", "negatives", "columns", "valid_share", "effective", "hardest_share",
     "hardest", "held_out", "held_out_gradient", "popularity", "purity", "alignment",
