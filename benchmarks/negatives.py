@@ -4,8 +4,8 @@
 
 A family of samplers has one to three settings. Each setting is trained once, with the same epochs
 and everything else equal; validation picks the family's setting, which then gets all seeds, and
-only its test figures are looked at. The baseline is the uniform family, picked the same way. Runs that
-are there already are read again.
+only its test figures are looked at. The baseline is the uniform family, picked the same way. Runs
+that are there already are read again.
 """
 
 from __future__ import annotations
