@@ -119,8 +119,9 @@ class Recipe(BaseModel):
         return [n.strip() for n in value.split(",") if n.strip()] if type(value) is str else value
 
     def expression(self, field: str) -> Expression:
-        """Parse one of the expression fields."""
-        return components.parse(getattr(self, field), field)
+        """Parse one of the expression fields; one that is left out has no stages."""
+        text = getattr(self, field)
+        return components.parse(text, field) if text else ()
 
     def to_toml(self) -> str:
         """Write every field, one per line; `None` fields are left out."""
