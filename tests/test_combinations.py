@@ -17,6 +17,7 @@ import hardneg.samplers
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.training import Training
 from hardneg.datasets.vocabulary import Vocabulary
+from hardneg.engine.concatenated import Concatenated, ConcatenatedSequences, ConcatenatedTriples
 from hardneg.engine.losses import (
     BCE,
     BPR,
@@ -176,6 +177,7 @@ BATCH_LOSSES = {
     KernelConditional: KernelConditional(),
     BlockContrast: BlockContrast(4),
 }
+MADE_OF_RUNS = [Concatenated, ConcatenatedSequences, ConcatenatedTriples]  # in test_stages
 TABLE_LOSSES = {
     FullSoftmax: FullSoftmax(0.1),
     KvsAll: KvsAll("kl", 0.1),
@@ -280,7 +282,8 @@ def test_one_step_of_every_loss(kind, stages, setting):
         with pytest.raises(UsageError, match=r"Sinkhorn needs one pool .* use pools=1"):
             check_step(model, sampler, SampledSoftmax(), batch, known, training)
         return
-    if isinstance(next(iter(sampler)), Centroid | CrossBatch) and any(
+    parts = next(iter(sampler)).modules()
+    if any(isinstance(part, Centroid | CrossBatch) for part in parts) and any(
         isinstance(stage, Mix) and stage.of == "positive" for stage in sampler
     ):
         with pytest.raises(UsageError, match=r"vectors without a row; use of='pairs'"):
@@ -387,7 +390,7 @@ def test_defaults_lie_in_the_ranges_a_study_searches(kind):
         (hardneg.engine.losses, Loss, [*LOSSES, MECO]),
         (hardneg.engine.losses, TableLoss, TABLE_LOSSES),
         (hardneg.engine.losses, BatchLoss, BATCH_LOSSES),
-        (hardneg.models, Model, MODELS),
+        (hardneg.models, Model, [*MODELS, *MADE_OF_RUNS]),
         (hardneg.engine.terms, Term, TERMS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
