@@ -73,6 +73,12 @@ class Negatives(NamedTuple):
         weight = weight.masked_fill(~self.valid, torch.finfo(weight.dtype).min)
         return weight.softmax(1) * self.valid
 
+    def weighed(self, log_weight: Tensor) -> Negatives:
+        """Return the same negatives with log-weights (M, K) on top of those already there."""
+        if self.weight is not None:
+            log_weight = log_weight + self.weight
+        return self._replace(weight=log_weight)
+
     def log_q_rows(self, num_rows: int) -> Tensor:
         """Return ``log_q`` for every row: (M, K)."""
         assert self.log_q is not None

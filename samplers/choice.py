@@ -17,10 +17,12 @@ from .schedules import Hardness, value_of
 def gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw standard Gumbel noise in the shape of a tensor.
 
-    The k greatest of ``log p + noise`` are k draws without replacement from p, in order.
+    The k greatest of ``log p + noise`` are k draws without replacement from p, in order. Half
+    precision knows too few numbers below 1 for that: there the noise is float32.
     """
-    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-    return -u.clamp_min(torch.finfo(like.dtype).tiny).log().neg_().log()
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=dtype)
+    return -u.clamp_min(torch.finfo(dtype).tiny).log().neg_().log()
 
 
 def greatest(keys: Tensor, valid: Tensor | None, num: int) -> Tensor:

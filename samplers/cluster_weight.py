@@ -94,7 +94,5 @@ class ClusterWeight(Refiner):
             valid &= negatives.valid
         alone = ~valid.any(1, keepdim=True)
         log_weight = torch.where(valid, weight, 1.0).log()  # all 0 where a row is left alone
-        if negatives.weight is not None:
-            log_weight = log_weight + negatives.weight
         before = alone if negatives.valid is None else alone & negatives.valid
-        return negatives._replace(weight=log_weight, valid=valid | before), scores
+        return negatives.weighed(log_weight)._replace(valid=valid | before), scores

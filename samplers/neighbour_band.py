@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
@@ -15,7 +14,15 @@ from ..datasets.features import read_features
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .neighbours import ranked
-from .pools import Pools, check_num, check_pools, group_sizes, leaders, num_groups
+from .pools import (
+    Pools,
+    check_num,
+    check_pools,
+    leaders,
+    mean_of_rows,
+    num_groups,
+    uniform_log_q,
+)
 
 
 class NeighbourBand(Proposal):
@@ -111,17 +118,13 @@ class NeighbourBand(Proposal):
 
     def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
         """(G, K) -> exact log-probability; -inf outside every band of the group."""
-        N, M, G = len(ask.table), len(ask.positive), len(ids)
+        N, M = len(ask.table), len(ask.positive)
         if not self._ready(N) or M == 0:
-            return torch.full_like(ids, -math.log(N), dtype=torch.float32)
+            return uniform_log_q(ids, N)
         row = self.place[ask.positive]
         inside = self._holds(row, ungroup(ids, M)).float() / self.band.shape[1]
         q = torch.where(row[:, None] >= 0, inside, 1 / N)  # (M, K)
-        if G != M:
-            group = torch.arange(M, device=ids.device) // -(-M // G)
-            total = torch.zeros_like(ids, dtype=q.dtype).index_add_(0, group, q)
-            q = total / group_sizes(M, G, ids.device)
-        return q.log()
+        return mean_of_rows(q, len(ids)).log()
 
     def _ready(self, num: int) -> bool:
         return len(self.place) == num and self.band.shape[1] > 0

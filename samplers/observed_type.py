@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
@@ -15,7 +14,16 @@ from ..datasets.positives import Positives
 from ..datasets.training import Training
 from ..datasets.triples import Triples
 from .base import Ask, Negatives, Proposal
-from .pools import Pools, below, check_num, check_pools, leaders, mean_of_rows, num_groups
+from .pools import (
+    Pools,
+    below,
+    check_num,
+    check_pools,
+    leaders,
+    mean_of_rows,
+    num_groups,
+    uniform_log_q,
+)
 from .schedules import Number, check_range, value_of
 
 
@@ -91,7 +99,7 @@ class ObservedType(Proposal):
         """(G, K) -> exact log-probability: the mean over the rows of each pool."""
         N = len(ask.table)
         if not (len(ask.positive) and len(self.keys)):
-            return torch.full_like(ids, -math.log(N), dtype=torch.float32)
+            return uniform_log_q(ids, N)
         kind, _, size, rho = self._types(ask)
         inside = self._pairs(N).contains(kind, ids)  # (M, K)
         q = inside * (rho / size.clamp_min(1))[:, None] + ((1 - rho) / N)[:, None]

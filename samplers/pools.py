@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -54,8 +55,7 @@ def leaders(
         return torch.arange(M, device=device)[:, None].expand(M, num)
     first = torch.arange(G, device=device)[:, None] * -(-M // G)
     rows = group_sizes(M, G, device)
-    big = torch.randint(1 << 48, (G, num), generator=generator, device=device)
-    return (first + big % rows).clamp_max(M - 1)
+    return (first + below(rows, (G, num), generator)).clamp_max(M - 1)
 
 
 def below(bound: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
@@ -72,5 +72,9 @@ def mean_of_rows(values: Tensor, groups: int) -> Tensor:
     size = -(-M // groups)
     group = torch.arange(M, device=values.device) // size
     total = values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
-    count = (M - torch.arange(groups, device=values.device) * size).clamp(1, size)
-    return total / count[:, None]
+    return total / group_sizes(M, groups, values.device)
+
+
+def uniform_log_q(ids: Tensor, num_candidates: int) -> Tensor:
+    """(G, K) -> -log N everywhere, (G, K)."""
+    return torch.full_like(ids, -math.log(num_candidates), dtype=torch.float32)

@@ -82,7 +82,4 @@ class Propensity(Refiner):
                 f"Propensity has counts of {len(self.exposure)} candidates but the table has "
                 f"{len(ask.table)}; prepare it with the training data first"
             )
-        weight = self._log_weight(negatives.ids, scores)
-        if negatives.weight is not None:
-            weight = weight + negatives.weight
-        return negatives._replace(weight=weight), scores
+        return negatives.weighed(self._log_weight(negatives.ids, scores)), scores

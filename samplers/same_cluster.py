@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
@@ -12,7 +11,16 @@ from torch import Tensor
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .clusters import Clusters
-from .pools import Pools, check_num, check_pools, group_sizes, leaders, num_groups
+from .pools import (
+    Pools,
+    below,
+    check_num,
+    check_pools,
+    group_sizes,
+    leaders,
+    num_groups,
+    uniform_log_q,
+)
 from .schedules import Number, check_range, value_of
 
 
@@ -86,21 +94,20 @@ class SameCluster(Proposal):
         G = num_groups(self.pools, M)
         ids = torch.randint(N, (G, self.num), generator=ask.generator, device=device)
         if not self.clusters.known(N) or M == 0:
-            return Negatives(ids, torch.full_like(ids, -math.log(N), dtype=torch.float32))
+            return Negatives(ids, uniform_log_q(ids, N))
         cluster, within = self._aim(ask)
         leader = leaders(M, G, self.num, device, ask.generator)
         chosen = cluster[leader]  # (G, K)
         u = torch.rand(ids.shape, generator=ask.generator, device=device)
-        big = torch.randint(1 << 48, ids.shape, generator=ask.generator, device=device)
-        size = self.clusters.size[chosen].clamp_min(1)
-        inside = self.clusters.member[self.clusters.offset[chosen] + big % size]
+        at = below(self.clusters.size[chosen].clamp_min(1), ids.shape, ask.generator)
+        inside = self.clusters.member[self.clusters.offset[chosen] + at]
         ids = torch.where(u < within[leader], inside, ids)
         return Negatives(ids, self._log_q(ids, cluster, within))
 
     def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
         """(G, K) -> exact log-probability; uniform before clusters are known."""
-        if not self.clusters.known(len(ask.table)):
-            return torch.full_like(ids, -math.log(len(ask.table)), dtype=torch.float32)
+        if not self.clusters.known(len(ask.table)) or len(ask.positive) == 0:
+            return uniform_log_q(ids, len(ask.table))
         return self._log_q(ids, *self._aim(ask))
 
     def _aim(self, ask: Ask) -> tuple[Tensor, Tensor]:
@@ -122,7 +129,7 @@ class SameCluster(Proposal):
         group = torch.arange(M, device=ids.device) // -(-M // G)
         share = torch.zeros(G, len(size), device=ids.device)
         share.index_put_((group, cluster), within, accumulate=True)
-        share /= group_sizes(
-            M, G, ids.device
-        )  # (G, C): how likely a draw is one inside the cluster
-        return (share.gather(1, other) / size[other] + (1 - share.sum(1, keepdim=True)) / N).log()
+        share /= group_sizes(M, G, ids.device)  # (G, C): how likely a draw is one inside
+        # Shares that sum to 1 may come out above it: a log of less than 0 would be NaN.
+        rest = (1 - share.sum(1, keepdim=True)).clamp_min(0)
+        return (share.gather(1, other) / size[other] + rest / N).log()

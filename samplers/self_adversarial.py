@@ -31,7 +31,4 @@ class SelfAdversarial(Refiner):
 
     def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Add alpha times the detached score to the log-weights."""
-        weight = value_of(self.alpha, self.epoch) * scores.detach()
-        if negatives.weight is not None:
-            weight = weight + negatives.weight
-        return negatives._replace(weight=weight), scores
+        return negatives.weighed(value_of(self.alpha, self.epoch) * scores.detach()), scores

@@ -40,7 +40,4 @@ class Tilt(Refiner):
 
     def refine(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Negatives, Tensor]:
         """Add beta times the detached score to the log-weights."""
-        weight = value_of(self.beta, self.epoch) * scores.detach()
-        if negatives.weight is not None:
-            weight = weight + negatives.weight
-        return negatives._replace(weight=weight), scores
+        return negatives.weighed(value_of(self.beta, self.epoch) * scores.detach()), scores
