@@ -22,9 +22,9 @@ def examine() -> dict[str, Any]:
     from ..datasets.cache import cache_folder
 
     found: dict[str, Any] = {
-        "hardneg": _version("hardneg"),
+        "hardneg": package_version("hardneg"),
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: package_version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch threads": torch.get_num_threads(),
         "numba threads": numba.get_num_threads(),
@@ -36,7 +36,8 @@ def examine() -> dict[str, Any]:
     return found
 
 
-def _version(name: str) -> str:
+def package_version(name: str) -> str:
+    """Return the installed version of a package, or that it is missing."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -51,7 +52,7 @@ def _problems() -> list[str]:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
-        have = _version(wanted.name)
+        have = package_version(wanted.name)
         if have == "missing":
             problems.append(f"{wanted.name} is missing: pip install '{wanted}'")
         elif not wanted.specifier.contains(have, prereleases=True):

@@ -68,8 +68,9 @@ class Evaluator:
         """Like `run`, and return what each query contributes to every mean, in the view's order.
 
         Returns:
-            The averages, and by metric (Q,) float32, with the queries' tags as ``tag`` (Q,) int64;
-            empty unless `keep`. The order is the same for every model over the same data.
+            The averages, and by metric (Q,) float32, with the queries' tags as ``tag`` (Q,) int64
+            and the rank of every target as ``rank`` (T,) float32; empty unless `keep`. The order is
+            the same for every model over the same data: that of the view's questions.
         """
         began = time.perf_counter()
         training = getattr(model, "training", False)
@@ -150,13 +151,14 @@ class _Totals:
         self.shown: Tensor | None = None  # (coverage metrics, N)
         self.num_queries = 0
         self.keep = keep
-        self.kept: list[tuple[Tensor, Tensor]] = []  # of a block: (metrics, b) values, (b,) tags
+        # Of each block: (metrics, b) values, (b,) tags, ranks of all targets.
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, ranked: Ranked, tag: Tensor) -> None:
         """Add a block of queries with their tags (b,)."""
         values = [metric.values(ranked) for metric in self.averaged]
         if self.keep and values:
-            self.kept.append((torch.stack(values).float(), tag))
+            self.kept.append((torch.stack(values).float(), tag, ranked.rank.float()))
         values.append(torch.ones_like(ranked.count))
         of_tag = (tag[:, None] == torch.arange(_TAGS, device=tag.device)).double()  # (b, tags)
         sums = torch.stack(values) @ of_tag
@@ -175,8 +177,9 @@ class _Totals:
         """Return what every query contributed, by metric, on the CPU."""
         if not self.kept:
             return {}
-        values, tags = (torch.cat(part, -1).cpu() for part in zip(*self.kept, strict=True))
-        return {m.name: v for m, v in zip(self.averaged, values, strict=True)} | {"tag": tags}
+        values, tags, ranks = (torch.cat(part, -1).cpu() for part in zip(*self.kept, strict=True))
+        found = {m.name: v for m, v in zip(self.averaged, values, strict=True)}
+        return found | {"tag": tags, "rank": ranks}
 
     def report(self, by_group: bool) -> dict[str, float]:
         """Return the averages; the one place that reads the device."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..datasets.errors import ResourceError
 from . import checkpoint
 from .average import Average
+from .environment import record_start
 from .history import append_metrics, cut_metrics, read_metrics
 from .interrupt import Interrupted, StopRequest
 from .job import Job
@@ -60,6 +61,7 @@ class Trainer:
         """Train to the end; then, unless `test` is False, read the test split once."""
         self._started = time.perf_counter()
         self._saved = self._started
+        record_start(self.folder, self.job.device)
         with self._stop, self.reporter:
             if self.fresh:
                 for note in self.job.notes():
@@ -78,13 +80,8 @@ class Trainer:
         history = read_metrics(self.metrics)
         for sentence in closing(history):
             self.reporter.say(sentence)
-        write_report(
-            self.folder / "report.html",
-            self.folder.name,
-            self.job.recipe.model_dump(exclude_none=True),
-            self.job.dataset.card,
-            history,
-        )
+        if test:  # trials of a study are looked at together
+            write_report(self.folder)
         return found
 
     def _finished(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
 from ..engine import stages_cli as _stages  # noqa: F401  # adds its commands to the app
 from ..engine.allocator import keep_big_blocks
 from ..engine.cli import Json, Quiet, app, split_items

@@ -1,0 +1,127 @@
+"""HTML of pages: everything that comes from data is escaped here, and only here let through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from ..console import text_of
+from .style import STYLE
+
+# Forbids every request: a page that asked for something would show it on the console.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class Section(NamedTuple):
+    """A part of a page: its anchor, its heading, its HTML."""
+
+    anchor: str
+    title: str
+    body: str
+
+
+def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
+    """Return a whole page; sections without a body are left out.
+
+    Args:
+        title: plain text.
+        lead: plain text under it.
+        head: HTML under both.
+        sections: in order.
+    """
+    there = [s for s in sections if s.body]
+    links = " ".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in there)
+    body = "\n".join(f'<h2 id="{s.anchor}">{escape(s.title)}</h2>\n{s.body}' for s in there)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>\n'
+        f"<style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>\n"
+        f'<p class="lead">{escape(lead)}</p>{head}\n<nav>{links}</nav></header>\n'
+        f"<main>{body}</main></body></html>\n"
+    )
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return plain text as a paragraph."""
+    return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Return a table of names and values; empty values are left out."""
+    rows = []
+    for name, value in values.items():
+        if value is None or value in ("", [], {}):
+            continue
+        kind = ' class="n"' if _is_number(value) else ' class="name"'
+        rows.append(f"<tr><td>{escape(name)}</td><td{kind}>{_text(value)}</td></tr>")
+    return _wide(f"<table><tbody>{''.join(rows)}</tbody></table>") if rows else ""
+
+
+def table(rows: Sequence[Mapping[str, Any]], strong: int | None = None) -> str:
+    """Return rows as a table, columns the union of their keys; row number `strong` stands out."""
+    if not rows:
+        return ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    numbers = {n for n in names if any(_is_number(row.get(n)) for row in rows)}
+    head = "".join(f"<th{_class('n' if n in numbers else '')}>{escape(n)}</th>" for n in names)
+    body = []
+    for number, row in enumerate(rows):
+        cells = "".join(
+            f"<td{_class('n' if n in numbers else 'name')}>{_text(row.get(n))}</td>" for n in names
+        )
+        body.append(f"<tr{_class('strong' if number == strong else '')}>{cells}</tr>")
+    return _wide(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>")
+
+
+def figures(values: Mapping[str, str]) -> str:
+    """Return a few large figures in a row: name -> text."""
+    cells = (f"<div><b>{escape(v)}</b><span>{escape(k)}</span></div>" for k, v in values.items())
+    return f'<div class="figures">{"".join(cells)}</div>'
+
+
+def command(text: str) -> str:
+    """Return a command, to be copied."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def grid(charts: Sequence[str]) -> str:
+    """Return charts side by side where there is room."""
+    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def legend(names: Sequence[str], kind: str = "b") -> str:
+    """Return names with the colours of the series 1, 2, ... ("b") or of the shades ("q")."""
+    keys = (
+        f'<span class="key {kind}{n % 6 + 1}"></span>{escape(name)}' for n, name in enumerate(names)
+    )
+    return f'<p class="note">{"".join(keys)}</p>'
+
+
+def folded(title: str, body: str) -> str:
+    """Return a part that opens when its title is clicked."""
+    return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def _wide(inner: str) -> str:
+    return f'<div class="wide">{inner}</div>'
+
+
+def _text(value: Any) -> str:
+    """Escape a value; lists and dicts become lines."""
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{escape(str(k))}: {_text(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return "<br>".join(_text(v) for v in value)
+    return escape(text_of(value))

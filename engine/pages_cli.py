@@ -1,0 +1,75 @@
+"""The commands that write pages: `report` and `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..datasets.errors import DataError
+from .cli import Json, app, split_items
+from .console import emit, output, show_table
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Finished run folders.")]
+Writer = Callable[[Path, Path | None], Path]  # the folder, where to write or None
+
+
+def _run_report(folder: Path, out: Path | None) -> Path:
+    from .report import write_report
+
+    return write_report(folder, out)
+
+
+# What tells the kind of a folder, and who writes its page. Studies, which hold a recipe too, put
+# themselves in front.
+WRITERS: dict[str, Writer] = {"recipe.toml": _run_report}
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default report.html in the folder.")
+    ] = None,
+) -> None:
+    """Write the page of a run: figures, curves, segments, examples, a map, how it was made."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; `hardneg ls` shows what there is")
+    for mark, writer in WRITERS.items():
+        if (folder / mark).is_file():
+            output().print(str(writer(folder, out)), soft_wrap=True)
+            return
+    raise DataError(f"{folder}: neither a run nor a study ({' and '.join(WRITERS)} missing)")
+
+
+@app.command()
+def compare(
+    folders: Runs,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The run to compare with; by default the first.")
+    ] = None,
+    metrics: Annotated[str, typer.Option(help='e.g. "NDCG@10,Recall@20"')] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a page to this file as well.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare runs query by query: paired differences with intervals; seeds are grouped."""
+    from .compare import compare as compare_runs
+    from .comparison_table import plain, rows_of
+    from .pages.comparison import write_comparison
+
+    found = compare_runs(folders, baseline, split_items(metrics))
+    if as_json:
+        emit(plain(found))
+    else:
+        for metric in found.metrics:
+            show_table(rows_of(found, metric), f"{metric} on {found.num_queries:,} test queries")
+        output().print(
+            "differences are paired over queries; p-values are corrected for "
+            f"{sum(len(g.against) for g in found.groups)} comparisons (Holm)"
+        )
+    if html is not None:
+        write_comparison(found, html)
+        if not as_json:
+            output().print(str(html), soft_wrap=True)
