@@ -54,6 +54,11 @@ class Positives:
         keys = torch.unique(torch.cat([self.keys, other.keys]))
         return self.of_keys(keys, self.num_rows, self.num_candidates)
 
+    def occurring(self) -> Tensor:
+        """Return the rows that have a pair, ascending: (R,)."""
+        rows = torch.div(self.keys, self.num_candidates, rounding_mode="floor")
+        return torch.unique_consecutive(rows)
+
     def bounds(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) -> first and one-past-last index into `keys` of each row's pairs, (M,) each."""
         start = torch.searchsorted(self.keys, row * self.num_candidates)

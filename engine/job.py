@@ -86,8 +86,7 @@ def check_fits(recipe: Recipe, model: Model, dataset: Dataset) -> None:
 
 def check_choice(known: Positives, name: str) -> None:
     """Refuse training data in which every query knows every candidate: nothing is a negative."""
-    row = torch.div(known.keys, known.num_candidates, rounding_mode="floor")
-    queries = len(torch.unique_consecutive(row))
+    queries = len(known.occurring())
     if queries and len(known) == queries * known.num_candidates:
         raise UsageError(
             f"each of the {queries} queries in {name!r} has all {known.num_candidates} candidates "
@@ -127,6 +126,7 @@ class Job:
 
     Attributes:
         view: the training examples. known: their positives, for masks.
+        question_seed: which questions `evaluate_limit` keeps; a study keeps one set for all trials.
 
     Args:
         recipe: resolved.
@@ -136,6 +136,7 @@ class Job:
 
     def __init__(self, recipe: Recipe, dataset: Dataset, *, resumed: bool = False) -> None:
         self.recipe, self.dataset = recipe, dataset
+        self.question_seed = recipe.seed
         self.device = choose_device(recipe.device)
         if recipe.precision == "bf16" and self.device.type != "cuda":
             raise UsageError("precision = 'bf16' needs a CUDA device; use precision=fp32")
@@ -270,7 +271,7 @@ class Job:
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Return the averages, and what each query contributes to them."""
         history, known = history_and_known(self.dataset, split)
-        held_out = subset(getattr(self.dataset, split), limit, self.recipe.seed)
+        held_out = subset(getattr(self.dataset, split), limit, self.question_seed)
         view = self.model.view(history.to(self.device))
         held_out, known = held_out.to(self.device), known.to(self.device)
         return self.evaluator.run_each(self.model, view, held_out, known, keep=keep)

@@ -13,6 +13,7 @@ from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .choice import gumbel
 from .pools import check_num
+from .slots import slots
 
 Rule = Literal["importance", "top"]
 
@@ -75,8 +76,7 @@ class Cache(Proposal):
         if self.cache > N:
             raise UsageError(f"cache={self.cache} in Cache exceeds the {N} candidates; lower it")
         if known is not None:
-            rows = torch.div(known.keys, known.num_candidates, rounding_mode="floor")
-            self.query = torch.unique_consecutive(rows).to(device)
+            self.query = known.occurring().to(device)
         size = 4 * self.cache * (len(self.query) + 1) / 2**20
         if size > self.budget_mb:
             most = int(self.budget_mb * 2**20 / 4 / (len(self.query) + 1))
@@ -93,20 +93,13 @@ class Cache(Proposal):
         """Draw ids (M, K) from the caches as they are, then renew those of the batch."""
         if not len(self.member):
             raise UsageError("Cache knows no queries; prepare it with the training data first")
-        slot = self._slot(ask.row)
+        slot = slots(self.query, ask.row)
         mine = self.member[slot].long()  # (M, n1)
         shape = (len(slot), self.num)
         at = torch.randint(self.cache, shape, generator=ask.generator, device=slot.device)
         if self.candidates:
             self.member[slot] = self._renewed(ask, slot, mine).to(torch.int32)
         return Negatives(mine.gather(1, at))
-
-    def _slot(self, row: Tensor) -> Tensor:
-        R = len(self.query)
-        if R == 0:
-            return torch.zeros_like(row)
-        at = torch.searchsorted(self.query, row).clamp_max(R - 1)
-        return torch.where(self.query[at] == row, at, R)
 
     def _renewed(self, ask: Ask, slot: Tensor, mine: Tensor) -> Tensor:
         """(M,) slots, (M, n1) their members -> (M, n1), the same for rows of one slot."""

@@ -74,6 +74,8 @@ class Centroid(Proposal):
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
         """Cluster the table (N, D) and find the medoids."""
         self.clusters.refresh(table, generator)
+        if not self.clusters.known(len(table)):  # the first table was not finite
+            return
         centre, label = self.clusters.centroid, self.clusters.label
         apart = (table.float() - centre[label]).square().sum(1)  # (N,)
         least = apart.new_full((len(centre),), torch.inf)

@@ -90,7 +90,7 @@ class Clusters(Growing):
         if self.by == "table":
             return
         device = training.counts.device
-        points: Tensor | None = None
+        points, num = None, None
         if self.by == "graph":
             label = communities(training, self.num, owner=self.owner)
         elif self.by == "metis":
@@ -100,9 +100,10 @@ class Clusters(Growing):
             points = principal(points, self.components) if self.components else points
             seed = torch.Generator(device).manual_seed(0)  # the same clusters in every run
             found, label = kmeans(points, self.num, seed, balanced=self.balanced)
+            num = len(found)  # the last ones may be empty
         else:
             label = read_labels(self.by, training, self.owner)
-        self._sort(label.to(device))
+        self._sort(label.to(device), num)
         if points is not None and self.centroids:
             self.second = self.other(points, found, self.label)
 
@@ -112,7 +113,13 @@ class Clusters(Growing):
 
     @torch.no_grad()
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
-        """Cluster the table (N, D), going on from the last centroids; or move the centroids."""
+        """Cluster the table (N, D), going on from the last centroids; or move the centroids.
+
+        A table that is not finite has no clusters: the last ones stay, and the run, which has
+        diverged, says so itself.
+        """
+        if not bool(torch.isfinite(table).all()):
+            return
         if self.by == "table":
             start = self.centroid if len(self.centroid) else None
             steps = 20 if start is None else 5

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
+from .in_batch import log_shares
 from .schedules import Hardness, Number, check_range, value_of
 
 
@@ -81,8 +82,7 @@ class CrossBatch(Proposal):
 
     def prepare(self, training: Training) -> None:
         """Take the log-frequency of each candidate from the counts."""
-        seen = training.counts.to(self.log_frequency.device).double().clamp_min(1)
-        self.log_frequency = (seen / seen.sum()).log().float()
+        self.log_frequency = log_shares(training.counts.to(self.log_frequency.device))
 
     def draws(self, ask: Ask) -> Tensor:
         """Return how many entries can be read: none during the warm-up."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..datasets.batch import TripleQuery
 from ..datasets.training import Training
+from ..datasets.triples import Triples
 from .base import Ask, Negatives, Proposal
 
 
@@ -19,6 +21,8 @@ class InBatch(Proposal):
     a loss that does not correct is harder on popular candidates. Repeats of a row's own positive
     and of its other known positives are not valid for that row, wherever they stand.
 
+    For triples n counts the side that the batch asks for. Batches that put similar rows together
+    (`ClusterBatch`, `SameRelation`, `Subgraph`) are no such draw: q is then what it is on average.
     Without `prepare` there is no `log_q`. A candidate that never occurs counts as seen once.
 
     Shapes: ids and log_q (1, M), valid (M, M).
@@ -26,7 +30,7 @@ class InBatch(Proposal):
     Source: Yi et al. 2019 (in-batch softmax with log-q correction).
     """
 
-    log_frequency: Tensor
+    log_frequency: Tensor  # (N,), or (2 N,) for triples: tails, then heads
     elastic = True
 
     def __init__(self) -> None:
@@ -35,8 +39,11 @@ class InBatch(Proposal):
 
     def prepare(self, training: Training) -> None:
         """Take the log-frequency of each candidate from the counts."""
-        seen = training.counts.to(self.log_frequency.device).double().clamp_min(1)
-        self.log_frequency = (seen / seen.sum()).log().float()
+        data, N, device = training.data, training.num_candidates, self.log_frequency.device
+        sides = [training.counts]
+        if isinstance(data, Triples):
+            sides = [torch.bincount(side.long(), minlength=N) for side in (data.tail, data.head)]
+        self.log_frequency = torch.cat([log_shares(seen.to(device)) for seen in sides])
 
     def draw(self, ask: Ask) -> Negatives:
         """Return the positives as ids (1, M)."""
@@ -45,4 +52,15 @@ class InBatch(Proposal):
 
     def log_prob(self, ask: Ask, ids: Tensor) -> Tensor | None:
         """(G, K) -> the log-frequency of each id, None without counts."""
-        return self.log_frequency[ids] if len(self.log_frequency) else None
+        if not len(self.log_frequency):
+            return None
+        N, about = len(ask.table), ask.about
+        if isinstance(about, TripleQuery) and len(self.log_frequency) == 2 * N:
+            ids = ids + about.side * N
+        return self.log_frequency[ids]
+
+
+def log_shares(counts: Tensor) -> Tensor:
+    """(N,) counts -> the log of each one's share, (N,) float32; one that never occurs counts 1."""
+    seen = counts.double().clamp_min(1)
+    return (seen / seen.sum()).log().float()

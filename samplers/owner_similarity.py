@@ -9,13 +9,14 @@ from optuna.distributions import FloatDistribution
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from ..datasets.errors import UsageError
+from ..datasets.errors import ResourceError, UsageError
 from ..datasets.positives import Positives
 from ..datasets.training import Training
 from .base import Ask, Negatives
 from .cosines import BUDGET, cosines
 from .guard import Guard
 from .schedules import Number, check_range, value_of
+from .slots import slots
 
 
 class OwnerSimilarity(Guard):
@@ -32,20 +33,24 @@ class OwnerSimilarity(Guard):
         of: "positive", the row's own; or "known", the mean direction of all known positives of the
             row's owner, as of the last refresh (before the first one it is the positive).
         refresh_every: steps between two looks at the live table, for "known".
+        budget_mb: the most memory that "known" may take, in MiB.
 
     Shapes: ids (G, K), table (N, D) -> valid (M, K).
     Cost: O(M K D) a step, as much as scoring once more, with at most 16 MiB of gathered rows at a
-        time or one group's pool where that is more; "known" keeps one vector for each owner and
-        reads the known pairs once a refresh.
+        time or one group's pool where that is more; "known" keeps 4 D bytes for each of the R
+        owners that occur (users, or pairs of entity and relation), reads the known pairs once a
+        refresh, and refuses to take more than `budget_mb`.
     """
 
-    anchor: Tensor  # (owners, D), empty before the first refresh
+    query: Tensor  # (R,) rows of the known positives that occur, ascending
+    anchor: Tensor  # (R, D), empty before the first refresh
 
     def __init__(
         self,
         limit: Annotated[Number, FloatDistribution(0.3, 1.0)] = 0.9,
         of: Literal["positive", "known"] = "positive",
         refresh_every: int = 500,
+        budget_mb: float = 1024.0,
     ) -> None:
         super().__init__()
         self.limit = check_range(limit, "limit", "OwnerSimilarity", -1, 1)
@@ -53,18 +58,33 @@ class OwnerSimilarity(Guard):
             raise UsageError(f"of={of!r} in OwnerSimilarity is unknown; use 'positive' or 'known'")
         if refresh_every < 1:
             raise UsageError(f"refresh_every={refresh_every} in OwnerSimilarity must be at least 1")
-        self.of, self.refresh_every = of, refresh_every
+        self.of, self.refresh_every, self.budget_mb = of, refresh_every, budget_mb
         self.known: Positives | None = None
+        self.register_buffer("query", torch.empty(0, dtype=torch.int64))
         self.register_buffer("anchor", torch.empty(0, 0))
 
     def prepare(self, training: Training) -> None:
         """Remember the known pairs."""
-        if self.of == "known" and training.known is None:
+        if self.of == "positive":
+            return
+        if training.known is None:
             raise UsageError(
                 "OwnerSimilarity(of='known') needs the known positives of the training data, and "
                 "this run has none; use of='positive'"
             )
         self.known = training.known
+        self.query = self.known.occurring().to(self.query.device)
+        if training.width is not None:
+            self._check_room(training.width)
+
+    def _check_room(self, width: int) -> None:
+        size = 4 * width * len(self.query) / 2**20
+        if size > self.budget_mb:
+            raise ResourceError(
+                f"OwnerSimilarity(of='known') keeps {width} numbers for each of {len(self.query)} "
+                f"owners, {size:.1f} MiB, above budget_mb={self.budget_mb:g}; raise it or use "
+                "of='positive'"
+            )
 
     def due(self, step: int) -> bool:
         """Say yes at step 0 and every `refresh_every` steps, where the owners' means are wanted."""
@@ -76,14 +96,19 @@ class OwnerSimilarity(Guard):
         if self.of != "known" or self.known is None:
             return
         known, N = self.known.to(table.device), self.known.num_candidates
-        anchor = table.new_zeros(known.num_rows, table.shape[1])
+        anchor = table.new_zeros(len(self.query), table.shape[1])
         step = max(1, BUDGET // (4 * table.shape[1]))
         for keys in known.keys.split(step):
-            anchor.index_add_(0, keys // N, F.normalize(table[keys % N], dim=-1))
+            at = slots(self.query, keys // N)
+            anchor.index_add_(0, at, F.normalize(table[keys % N], dim=-1))
         self.anchor = anchor
 
     def judge(self, negatives: Negatives, scores: Tensor, ask: Ask) -> tuple[Tensor, Tensor]:
         """Compare rows of the table."""
-        anchor = self.anchor[ask.row] if len(self.anchor) else ask.table[ask.positive]
+        anchor = ask.table[ask.positive]
+        if len(self.anchor):
+            at = slots(self.query, ask.row)  # every row of a training batch is one
+            owner = self.anchor[at.clamp_max(len(self.anchor) - 1)]
+            anchor = torch.where((at < len(self.anchor))[:, None], owner, anchor)
         alike = cosines(anchor, ask.table, negatives)
         return alike, alike > value_of(self.limit, self.epoch)

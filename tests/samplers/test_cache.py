@@ -9,6 +9,7 @@ from hardneg.datasets.errors import ResourceError, UsageError
 from hardneg.datasets.positives import Positives
 from hardneg.datasets.training import Training
 from hardneg.samplers import Ask, Cache
+from hardneg.samplers.slots import slots
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 N, ROWS = 40, 100  # rows 0, 10, 20, … occur
@@ -42,7 +43,7 @@ def test_one_cache_for_each_query_that_occurs():
     assert sampler.query.tolist() == list(range(0, ROWS, 10))
     assert sampler.member.shape == (11, 6)
     assert sampler.member.dtype == torch.int32
-    assert sampler._slot(torch.tensor([30, 0, 90, 31, 99])).tolist() == [3, 0, 9, 10, 10]
+    assert slots(sampler.query, torch.tensor([30, 0, 90, 31, 99])).tolist() == [3, 0, 9, 10, 10]
 
 
 def test_no_candidates_leave_it_constant_and_draws_are_uniform_from_it():

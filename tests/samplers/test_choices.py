@@ -17,6 +17,7 @@ from hardneg.samplers import (
     TopK,
     Uniform,
 )
+from hardneg.samplers.choice import gumbel
 from hardneg.samplers.schedules import Constant, Linear
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,3 +162,11 @@ def test_a_number_that_moves(make_ask):
 def test_bad_values_are_refused_with_a_remedy(make, match):
     with pytest.raises(UsageError, match=match):
         make()
+
+
+def test_noise_has_all_its_values_in_half_precision():
+    """256 numbers below 1 would tie thousands of columns and cut the tail at 5.5."""
+    noise = gumbel(torch.empty(1, 200_000, dtype=torch.bfloat16), torch.Generator().manual_seed(0))
+    assert noise.dtype == torch.float32
+    assert noise.unique().numel() > 150_000
+    assert noise.max() > 8

@@ -6,7 +6,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from hardneg.datasets.errors import DataWarning
-from hardneg.samplers import NearCluster, SameCluster
+from hardneg.datasets.training import Training
+from hardneg.samplers import Centroid, NearCluster, SameCluster
 from hardneg.samplers.kmeans import even, kmeans, nearest
 from hardneg.samplers.schedules import Linear
 
@@ -164,3 +165,34 @@ def test_hardness_may_move(make_ask):
     label = sampler.clusters.label
     inside = label[sampler.propose(ask).ids] == label[ask.positive][:, None]
     assert (inside.all(1) | (sampler.clusters.size[label[ask.positive]] == 1)).all()
+
+
+@pytest.mark.parametrize("make", [SameCluster, NearCluster, Centroid])
+def test_a_table_that_is_not_finite_leaves_the_clusters_as_they_were(make, make_ask):
+    """A diverged run is told that it diverged, not that it has one cluster."""
+    ask = make_ask(M=5, N=30)
+    sampler = make(clusters=4, balanced=True)
+    sampler.refresh(torch.full_like(ask.table, torch.nan), ask.generator)
+    assert not sampler.clusters.known(30)
+    assert sampler.propose(ask).valid.shape[0] == 5  # uniform draws
+    sampler.refresh(ask.table, ask.generator)
+    before = sampler.clusters.label.clone()
+    table = ask.table.clone()
+    table[3, 0] = torch.inf
+    sampler.refresh(table, ask.generator)
+    assert torch.equal(sampler.clusters.label, before)
+
+
+@pytest.mark.parametrize("make", [SameCluster, NearCluster, Centroid])
+def test_fewer_different_features_than_clusters(make, make_ask, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.eye(3, dtype=np.float32)[np.arange(12) % 3])
+    sampler = make(clusters=8, by=str(path))
+    sampler.prepare(Training(torch.ones(12)))
+    ask = make_ask(M=5, N=12)
+    sampler.refresh(ask.table, ask.generator)
+    assert sampler.clusters.label.unique().numel() == 3
+    drawn = sampler.propose(ask)
+    assert drawn.valid.any()
+    if drawn.log_q is not None:
+        assert torch.isfinite(drawn.log_q).all()

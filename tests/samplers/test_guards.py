@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from hardneg.datasets.batch import ungroup
-from hardneg.datasets.errors import UsageError
+from hardneg.datasets.errors import ResourceError, UsageError
+from hardneg.datasets.positives import Positives
 from hardneg.datasets.training import Training
 from hardneg.samplers import (
     Ask,
@@ -247,3 +248,24 @@ def test_bad_numbers_are_refused():
         OwnerSimilarity(refresh_every=0)
     with pytest.raises(UsageError, match="has none; use of='positive'"):
         OwnerSimilarity(of="known").prepare(Training(torch.ones(3)))
+
+
+def test_owners_that_never_occur_take_no_memory(make_ask):
+    """Triples have 2 E R rows of known positives, of which a fraction occurs."""
+    ask = make_ask(M=4, N=20, known=2)
+    rows = 1_000_000_007 * torch.arange(4)
+    known = Positives(rows.repeat_interleave(2), ask.known.keys % 20, 4_000_000_029, 20)
+    guard, small = OwnerSimilarity(0.1, "known"), OwnerSimilarity(0.1, "known")
+    guard.prepare(Training(torch.ones(20), known=known, width=4))
+    small.prepare(Training(torch.ones(20), known=ask.known, width=4))
+    for one in (guard, small):
+        one.refresh(ask.table, None)
+    assert guard.anchor.shape == (4, 4)
+    negatives = Uniform(30).propose(ask)
+    scores = ask.score(negatives.ids)
+    far, _ = guard.refine(negatives, scores, ask._replace(row=rows))
+    near, _ = small.refine(negatives, scores, ask)
+    assert torch.equal(far.valid, near.valid)
+    guard = OwnerSimilarity(0.1, "known", budget_mb=1e-5)
+    with pytest.raises(ResourceError, match=r"4 numbers for each of 4 owners, .*budget_mb=1e-05"):
+        guard.prepare(Training(torch.ones(20), known=known, width=4))

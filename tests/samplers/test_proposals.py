@@ -223,3 +223,17 @@ def test_popularity_limits(make_ask):
     torch.testing.assert_close(
         rare.log_share.exp(), torch.tensor([0.5, 1, 1, 1 / 3]) / (2.5 + 1 / 3)
     )
+
+
+@pytest.mark.parametrize("make", [InBatch, lambda: Mixture(InBatch(), InBatch())])
+def test_in_batch_counts_the_side_that_is_asked_for(make, triples):
+    """A batch of triples asks for tails or for heads, and either is a pool of its own."""
+    sampler = make()
+    sampler.prepare(Training(triples.counts(), triples))
+    for side, column in enumerate((triples.tail, triples.head)):
+        batch = triples.ask(torch.arange(len(triples)), side)
+        table = torch.zeros(14, 1)
+        ask = Ask(batch.positive, batch.row, None, table, None, None, None, batch.query)
+        counts = torch.bincount(column, minlength=14).clamp_min(1)
+        want = (counts / counts.sum()).log()[ask.positive]
+        torch.testing.assert_close(sampler.draw(ask).log_q[0, : len(triples)], want)
