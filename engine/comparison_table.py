@@ -17,7 +17,8 @@ def rows_of(comparison: Comparison, metric: str) -> list[dict[str, Any]]:
     for group in comparison.groups:
         row: dict[str, Any] = {"run": title(group), metric: group.mean(metric)}
         if any(len(g.runs) > 1 for g in comparison.groups):
-            row["sd over seeds"] = group.sd(metric)
+            sd = group.sd(metric)
+            row["sd"] = "" if sd is None else f"{sd:.4f}"
         found = group.against.get(metric)
         if found is None:
             row |= dict.fromkeys(("difference", "95% interval", "relative", "p (Holm)"), "")

@@ -60,16 +60,16 @@ def compare(
     from .pages.comparison import write_comparison
 
     found = compare_runs(folders, baseline, split_items(metrics))
+    if html is not None:  # first: a pipe that closes early stops the printing
+        write_comparison(found, html)
     if as_json:
         emit(plain(found))
-    else:
-        for metric in found.metrics:
-            show_table(rows_of(found, metric), f"{metric} on {found.num_queries:,} test queries")
-        output().print(
-            "differences are paired over queries; p-values are corrected for "
-            f"{sum(len(g.against) for g in found.groups)} comparisons (Holm)"
-        )
+        return
+    for metric in found.metrics:
+        show_table(rows_of(found, metric), f"{metric} on {found.num_queries:,} test queries")
+    output().print(
+        "differences are paired over queries; p-values are corrected for "
+        f"{sum(len(g.against) for g in found.groups)} comparisons (Holm)"
+    )
     if html is not None:
-        write_comparison(found, html)
-        if not as_json:
-            output().print(str(html), soft_wrap=True)
+        output().print(str(html), soft_wrap=True)

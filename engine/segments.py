@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """One segment: how many queries or targets, and the mean with its 95% interval."""
 
     name: str
-    count: int
+    members: int
     mean: float | None
     reach: float  # half of the interval
 
@@ -130,12 +130,12 @@ def _by_relation(
         for c, name in enumerate(CATEGORIES)
         for s, side in enumerate(SIDES)
     ]
-    categories = [row for row in rows if row.count]
+    categories = [row for row in rows if row.members]
     relation = np.tile(dataset.test.relation.numpy(), len(SIDES))
     often = np.argsort(-np.bincount(relation), kind="stable")[:RELATIONS]
     words = dataset.vocabularies["relation"]
     named = [summary(words.label(int(r)), values[relation == r]) for r in often]
-    asked = [row for row in named if row.count]
+    asked = [row for row in named if row.members]
     return [
         Segments("by category of the relation and side asked", metric, "questions", categories),
         Segments("by relation, those asked most", metric, "questions", asked),

@@ -85,8 +85,8 @@ def _degrees(found: dict[str, Any]) -> list[str]:
 def recipe(run: Run) -> str:
     """Return the settings that were chosen; the rest is one click away."""
     fields = run.recipe.model_dump(exclude_none=True)
-    first = ("model", "dataset", "negatives", "loss", "terms", "optimizer", "schedule")
-    first = (*first, "batches", "batch_size", "epochs", "patience", "metric", "seed")
+    first = ["model", "dataset", "negatives", "loss", "terms", "optimizer", "schedule", "batches"]
+    first += ["batch_size", "epochs", "patience", "metric", "seed"]
     chosen = {name: str(fields[name]) for name in first if fields.get(name) not in ("", None)}
     rest = {name: str(v) for name, v in fields.items() if name not in first and v not in ("", {})}
     return facts(chosen) + folded("all other settings", facts(rest))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 10.0, 34.0
 SERIES = 6  # colours there are
+ALWAYS = 4  # names on a map that a phone has room for
 
 Place = Callable[[float], float]
 
@@ -33,6 +34,7 @@ class Bar(NamedTuple):
     low: float | None = None
     high: float | None = None
     title: str = ""
+    colour: int = 1
 
 
 class Dot(NamedTuple):
@@ -44,13 +46,13 @@ class Dot(NamedTuple):
     title: str
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:
     """Return round numbers that span [low, high]: the axis goes from the first to the last."""
     if not high > low:
         high, low = high + (abs(high) or 1) * 0.05, low - (abs(low) or 1) * 0.05
-    raw = (high - low) / most
+    raw = max((high - low) / most, 1.0 if whole else 0.0)
     unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw * (1 - 1e-9))
+    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [n * step for n in range(first, last + 1)]
 
@@ -71,7 +73,8 @@ def lines(
     if not shown:
         return ""
     xs, ys = zip(*((p.x, p.y) for points in shown for p in points), strict=True)
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys), 4)
+    x_ticks = ticks(min(xs), max(xs), whole=x_label == "epoch")
+    y_ticks = ticks(min(ys), max(ys), 4)
     across = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     up = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     parts = [_y_axis(y_ticks, up)]
@@ -82,7 +85,9 @@ def lines(
         places = " ".join(f"{across(p.x):.1f},{up(p.y):.1f}" for p in points)
         parts.append(f'<polyline class="line s{colour}" points="{places}"/>')
         for i, p in enumerate(points):
-            radius = 4.5 if i == mark else 2.4 if len(points) <= 60 else 1.2
+            radius = 2.4 if len(points) <= 60 else 1.2
+            if i == mark:
+                parts.append(_dot(across(p.x), up(p.y), 6, "ring", ""))
             parts.append(_dot(across(p.x), up(p.y), radius, f"f{colour} hit", p.title))
     return _figure(caption, parts, HEIGHT)
 
@@ -107,8 +112,9 @@ def bars(caption: str, values: Sequence[Bar], x_label: str) -> str:
         top, base = sorted((up(b.value), up(0.0)))
         size = min(width * 0.7, 40)
         parts.append(
-            f'<rect class="f1" x="{middle - size / 2:.1f}" y="{top:.1f}" width="{size:.1f}" '
-            f'height="{max(base - top, 0.5):.1f}"><title>{escape(b.title)}</title></rect>'
+            f'<rect class="f{b.colour}" x="{middle - size / 2:.1f}" y="{top:.1f}" '
+            f'width="{size:.1f}" height="{max(base - top, 0.5):.1f}">'
+            f"<title>{escape(b.title)}</title></rect>"
         )
         if b.low is not None and b.high is not None:
             parts.append(_line("whisker", middle, up(b.low), middle, up(b.high)))
@@ -130,13 +136,13 @@ def intervals(caption: str, values: Sequence[Bar], x_label: str) -> str:
         parts.append(_text(across(x), height - 19, number(x), "middle"))
     parts.append(_line("axis", across(0), 0, across(0), height - BOTTOM))
     for n, b in enumerate(values):
-        y = row * n + 25
-        parts.append(_text(20, y - 11, b.name, "start", "on"))
+        y = row * n + 26
+        parts.append(_text(25, y - 11, b.name, "start", "on"))
         if b.value is None:
             continue
         if b.low is not None and b.high is not None:
             parts.append(_line("whisker", across(b.low), y, across(b.high), y))
-        parts.append(_dot(across(b.value), y, 3.5, f"f{n % SERIES + 1} hit", b.title))
+        parts.append(_dot(across(b.value), y, 3.5, f"f{(b.colour - 1) % SERIES + 1} hit", b.title))
     parts.append(_text(WIDTH - 20, height - 3, x_label, "end"))
     return _figure(caption, parts, height)
 
@@ -150,10 +156,10 @@ def scatter(
     side, edge = 560.0, 18.0
     xs, ys = [d.x for d in dots], [d.y for d in dots]
     across = _scale(min(xs), max(xs), edge, side - 10)
-    up = _scale(min(ys), max(ys), side * 0.8 - edge, 10)
+    up = _scale(min(ys), max(ys), side * 0.8 - edge, 26)
     parts = [
-        _line("axis", edge, side * 0.8 - 8, side, side * 0.8 - 8),
-        _line("axis", 8, 0, 8, side * 0.8 - 20),
+        _line("axis", 8, side * 0.8 - 8, side, side * 0.8 - 8),
+        _line("axis", 8, 18, 8, side * 0.8 - 8),
     ]
     parts += [_dot(across(d.x), up(d.y), 2.6, f"d{d.shade}", d.title) for d in dots]
     taken: list[tuple[float, float]] = []
@@ -163,9 +169,10 @@ def scatter(
             continue  # letters over letters say nothing
         taken.append((x, y))
         anchor, shift = ("end", -6) if x > side * 0.7 else ("start", 6)
-        parts.append(_text(x + shift, y + 4, d.title.partition(" · ")[0][:30], anchor, "on"))
+        kind = "on" if len(taken) <= ALWAYS else "on more"
+        parts.append(_text(x + shift, y + 4, d.title.partition(" · ")[0][:30], anchor, kind))
     parts.append(_text(side, side * 0.8 + 8, x_label, "end"))
-    parts.append(_text(12, 8, y_label, "start"))
+    parts.append(_text(4, 11, y_label, "start"))
     return _figure(caption, parts, side * 0.8 + 14, side, "one")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from ...datasets.atomic import write_text
 from ..compare import Comparison, Group
 from ..comparison_table import rows_of, title
+from ..metrics import higher_is_better
 from .cards import protocol
 from .chart import Bar, Point, intervals, lines
-from .html import Section, facts, figures, grid, legend, page, paragraph, table
+from .html import Section, figures, grid, legend, page, paragraph, table
 
 WAY = (
     "Each difference is the mean over test queries of what a run made of a query less what the "
@@ -47,12 +49,10 @@ def comparison_page(comparison: Comparison) -> str:
         Section("protocol", "Protocol, the same for all", protocol(card)),
     ]
     names = ", ".join(group.name for group in groups)
-    return page(f"{names}", f"compared on {card.name}, baseline {groups[0].name}", head, sections)
+    return page(names, f"compared on {card.name}, baseline {groups[0].name}", head, sections)
 
 
 def _up(metric: str) -> int:
-    from ..metrics import higher_is_better
-
     return 1 if higher_is_better(metric) else -1
 
 
@@ -60,12 +60,12 @@ def _differences(comparison: Comparison) -> str:
     charts = []
     for metric in comparison.metrics:
         values = []
-        for group in comparison.groups[1:]:
+        for number, group in enumerate(comparison.groups[1:], 2):
             found = group.against[metric]
             d = found.difference
             told = f"{title(group)}: {d.mean:+.4f}, 95% {d.low:+.4f} to {d.high:+.4f}"
             told += f", better on {found.better:.1%} and worse on {found.worse:.1%} of queries"
-            values.append(Bar(title(group), d.mean, d.low, d.high, told))
+            values.append(Bar(title(group), d.mean, d.low, d.high, told, number))
         lower = "" if _up(metric) > 0 else ", lower is better"
         charts.append(intervals(f"{metric}{lower}", values, "difference to the baseline"))
     return grid(charts) + paragraph(WAY, "note")
@@ -77,10 +77,11 @@ def _figures(comparison: Comparison) -> str:
         rows = rows_of(comparison, metric)
         for row, group in zip(rows, comparison.groups, strict=True):
             found = group.against.get(metric)
+            row.pop("train s")
             row["better on"] = f"{found.better:.1%}" if found else ""
             row["worse on"] = f"{found.worse:.1%}" if found else ""
         best = max(comparison.groups, key=lambda g: _up(metric) * g.mean(metric))
-        parts.append(f"<h3>{metric}</h3>" + table(rows, comparison.groups.index(best)))
+        parts.append(f"<h3>{escape(metric)}</h3>" + table(rows, comparison.groups.index(best)))
     return "".join(parts)
 
 
@@ -93,7 +94,8 @@ def _recipes(comparison: Comparison) -> str:
         row: dict[str, Any] = {"run": group.name}
         row["seeds"] = ", ".join(str(run.recipe.seed) for run in group.runs)
         row["folders"] = [str(run.folder) for run in group.runs]
-        rows.append(row | {name: str(recipe[name]) for name in fields})
+        row |= {name: str(recipe[name]) for name in fields}
+        rows.append(row | {"training s": f"{group.seconds():,.1f}"})
     return table(rows)
 
 
@@ -117,5 +119,4 @@ def _curves(groups: list[Group]) -> str:
     if not any(len(points) > 1 for points in series):
         return ""
     chart = lines(f"{metric} on validation, first seed of each", series, "seconds")
-    rest = facts({"seconds of training, mean": {g.name: f"{g.seconds():,.1f}" for g in groups}})
-    return grid([chart]) + legend([group.name for group in groups]) + rest
+    return grid([chart]) + legend([group.name for group in groups])

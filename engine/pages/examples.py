@@ -35,9 +35,8 @@ def examples(run: Run, each: dict[str, np.ndarray]) -> str:
     if not found:
         return ""
     told = (
-        "Test questions spread evenly from the best answered to the worst, so the average reader "
-        "fares like the cards in the middle. What was known before is left out, as in the test; "
-        "true answers are marked."
+        "Test questions spread evenly from the best answered to the worst: the cards in the middle "
+        "are typical. What was known before is left out, as in the test; true answers are marked."
     )
     cards = "".join(_card(example) for example in found)
     return paragraph(told, "note") + f'<div class="cards">{cards}</div>'
@@ -63,9 +62,10 @@ def find_examples(run: Run, each: dict[str, np.ndarray]) -> list[Example]:
     if not names or not len(run.dataset.test):
         return []
     metric = run.recipe.metric if run.recipe.metric in names else names[0]
-    order = np.argsort(-each[metric], kind="stable")
-    if metric == "MR":
-        order = order[::-1]
+    badness = each[metric] if metric == "MR" else -each[metric]
+    if len(each.get("rank", ())) == len(badness):  # one answer each: its rank tells more
+        badness = each["rank"]
+    order = np.argsort(badness, kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(NUM, len(order))).astype(int)]
     chosen = np.array(list(dict.fromkeys(chosen.tolist())))
     if run.dataset.kind == "interactions":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from ..console import text_of
 from .style import STYLE
 
 # Forbids every request: a page that asked for something would show it on the console.
+FIGURE = re.compile(r"[±+\-−]?\d[\d.,%e+\-−– to]*")  # text that is read as a number
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -52,12 +54,9 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def facts(values: Mapping[str, Any]) -> str:
     """Return a table of names and values; empty values are left out."""
-    rows = []
-    for name, value in values.items():
-        if value is None or value in ("", [], {}):
-            continue
-        kind = ' class="n"' if _is_number(value) else ' class="name"'
-        rows.append(f"<tr><td>{escape(name)}</td><td{kind}>{_text(value)}</td></tr>")
+    known = {k: v for k, v in values.items() if v is not None and v not in ("", [], {})}
+    kind = _class("n" if all(_is_number(v) for v in known.values()) else "name")
+    rows = [f"<tr><td>{escape(k)}</td><td{kind}>{_text(v)}</td></tr>" for k, v in known.items()]
     return _wide(f"<table><tbody>{''.join(rows)}</tbody></table>") if rows else ""
 
 
@@ -66,7 +65,7 @@ def table(rows: Sequence[Mapping[str, Any]], strong: int | None = None) -> str:
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    numbers = {n for n in names if any(_is_number(row.get(n)) for row in rows)}
+    numbers = {n for n in names[1:] if all(_is_figure(row.get(n)) for row in rows)}
     head = "".join(f"<th{_class('n' if n in numbers else '')}>{escape(n)}</th>" for n in names)
     body = []
     for number, row in enumerate(rows):
@@ -108,6 +107,13 @@ def folded(title: str, body: str) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_figure(value: Any) -> bool:
+    """Say whether a cell may stand in a column of figures."""
+    if value is None or value == "" or _is_number(value):
+        return True
+    return isinstance(value, str) and FIGURE.fullmatch(value) is not None
 
 
 def _class(kind: str) -> str:

@@ -14,7 +14,7 @@ from ..readings import CURVES, NAMES, radar_of
 from ..run import Run
 from ..segments import Row, Segments, metric_of, overall, read_queries, segments
 from . import cards
-from .chart import Bar, Point, bars, lines
+from .chart import Bar, Point, bars, intervals, lines
 from .embedding_map import embedding_map
 from .examples import examples
 from .html import Section, facts, figures, folded, grid, page, paragraph, table
@@ -76,7 +76,7 @@ def _test(run: Run, each: dict[str, np.ndarray]) -> str:
     for name, value in test.items():
         if "/" in name:
             continue
-        row: dict[str, Any] = {"metric": name, "all": value}
+        row: dict[str, Any] = {"metric": name, "all" if groups else "value": value}
         row["95% interval"] = f"± {reach[name]:.4f}" if name in reach else ""
         rows.append(row | {g: test[f"{name}/{g}"] for g in groups if f"{name}/{g}" in test})
     number = len(each["tag"]) if each else 0
@@ -150,22 +150,25 @@ def _segment(part: Segments) -> str:
     rows = [
         {
             "segment": row.name,
-            part.unit: row.count,
+            part.unit: row.members,
             part.metric: row.mean,
-            "±": f"{row.reach:.4f}" if row.count > 1 else "",
+            "±": f"{row.reach:.4f}" if row.members > 1 else "",
         }
         for row in part.rows
     ]
-    chart = bars(part.metric, values, "")
+    listed = max(len(bar.name) for bar in values) > 8
+    chart = intervals(part.metric, values, "") if listed else bars(part.metric, values, "")
     return f"<h3>{escape(title)}</h3>{grid([f'<div>{chart}</div>', table(rows)])}"
 
 
 def _bar(row: Row, part: Segments) -> Bar:
-    if row.mean is None or not row.count:
-        return Bar(row.name.partition(" ")[0], None)
-    told = f"{row.name}: {row.mean:.4f} ± {row.reach:.4f}, {row.count:,} {part.unit}"
-    low, high = (row.mean - row.reach, row.mean + row.reach) if row.count > 1 else (None, None)
-    if low is not None:
-        low = max(0.0, low)
+    if row.mean is None or not row.members:
+        return Bar(row.name.partition(" (")[0], None)
+    told = f"{row.name}: {row.mean:.4f} ± {row.reach:.4f}, {row.members:,} {part.unit}"
     short = row.name.partition(" (")[0]
-    return Bar(short if len(short) <= 12 else short[:11] + "…", row.mean, low, high, told)
+    short = short if len(short) <= 40 else short[:39] + "…"
+    if row.members < 2:
+        return Bar(short, row.mean, title=told)
+    # The t interval knows no bounds; what is drawn stays where the metric can be.
+    high = row.mean + row.reach if part.metric == "MR" else min(1.0, row.mean + row.reach)
+    return Bar(short, row.mean, max(0.0, row.mean - row.reach), high, told)

@@ -31,7 +31,7 @@ th { font-weight: 500; color: var(--muted); vertical-align: bottom }
 td, th { padding: .24rem 1.1rem .24rem 0; border-bottom: 1px solid var(--rule); text-align: left }
 td { vertical-align: top } thead th { border-bottom-color: var(--muted) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-tr.strong td { font-weight: 600 } td.name { min-width: 9rem; overflow-wrap: anywhere }
+tr.strong td { font-weight: 600 } td.name { overflow-wrap: anywhere; min-width: 6rem }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; margin: 1.4rem 0 .6rem }
 .figures div { min-width: 5rem } .figures b { display: block; font-size: 1.5rem; line-height: 1.25;
   font-weight: 600; font-variant-numeric: tabular-nums }
@@ -43,7 +43,10 @@ figcaption { color: var(--ink); font-weight: 500; margin-bottom: .2rem }
 svg { display: block; width: 100%; height: auto; overflow: visible }
 svg text { font: 11px system-ui, sans-serif; fill: var(--muted);
   font-variant-numeric: tabular-nums }
-svg text.on { fill: var(--ink) } .grid { stroke: var(--rule); stroke-width: 1 }
+svg text.on { fill: var(--ink); paint-order: stroke;
+  stroke: var(--paper); stroke-width: 3px }
+.ring { fill: none; stroke: var(--ink); stroke-width: 1.2 }
+.grid { stroke: var(--rule); stroke-width: 1 }
 .axis { stroke: var(--muted); stroke-width: 1 }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round }
 .hit { stroke: transparent; stroke-width: 9; pointer-events: all }
@@ -68,6 +71,7 @@ svg text.on { fill: var(--ink) } .grid { stroke: var(--rule); stroke-width: 1 }
 .card li { overflow-wrap: anywhere } .card .right { color: var(--c3); font-weight: 600 }
 details { margin: .6rem 0 } summary { cursor: pointer; color: var(--muted); font-size: .9rem }
 @media (max-width: 40rem) { body { padding: 1.2rem 1rem 3rem; font-size: 16px }
+  .one svg text { font-size: 17px } .one svg .more { display: none }
   h2 { margin-top: 2.2rem } td, th { padding-right: .8rem } }
 @media print { body { max-width: none } nav { display: none } h2 { break-after: avoid } }
 """.strip()

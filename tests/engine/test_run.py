@@ -203,6 +203,6 @@ def test_the_folder_holds_what_it_says_and_nothing_else(runs):
     assert {p.name for p in runs["LightGCN"].folder.iterdir()} == {
         "recipe.toml", "weights.safetensors", "data.safetensors", "vocab.parquet",
         "protocol.json", "metrics.jsonl", "state", "report.html",
-        "queries.safetensors", "events.out.tfevents.0.hardneg",
+        "queries.safetensors", "events.out.tfevents.0.hardneg", "environment.json",
     }  # fmt: skip
     assert "<script" not in (runs["LightGCN"].folder / "report.html").read_text()
