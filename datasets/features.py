@@ -6,17 +6,13 @@ import json
 from pathlib import Path
 
 import polars as pl
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .atomic import atomic_path
-from .errors import DataError, UsageError
-from .labels import candidate_rows, candidate_words
+from .errors import UsageError
 from .training import Training
-from .vectors import READERS, check_vectors
-
-NESTED = (pl.List, pl.Array)
+from .vectors import NESTED, read_vectors
 
 
 def is_features(path: str | Path) -> bool:
@@ -31,35 +27,8 @@ def is_features(path: str | Path) -> bool:
 
 
 def read_features(path: str | Path, training: Training, owner: str) -> Tensor:
-    """Return the features of the candidates, (N, W) float32, in the order of their ids.
-
-    A file that names its rows may hold them in any order and hold more than the candidates: a
-    Parquet file with a column of tokens beside the vectors, or what `write_features` wrote. Any
-    other has a row for every candidate in the order of the vocabulary.
-    """
-    path = Path(path)
-    if path.suffix not in READERS or not path.is_file():
-        raise DataError(f"{path} for {owner} does not exist; check by=")
-    matrix, token = READERS[path.suffix](path), _tokens(path)
-    if token is None:
-        return check_vectors(matrix, f"{path} for {owner}", (training.num_candidates,))
-    check_vectors(matrix, f"{path} for {owner}", (len(token),))
-    words = candidate_words(training, path, owner)
-    return matrix[candidate_rows(token, words, path, owner)]
-
-
-def _tokens(path: Path) -> pl.Series | None:
-    """Return the tokens of the rows, where the file has them; its vectors are known to be good."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            tokens = (file.metadata() or {}).get("tokens")
-        return None if tokens is None else pl.Series(json.loads(tokens), dtype=pl.String)
-    if path.suffix == ".parquet":
-        schema = pl.read_parquet_schema(path)
-        plain = [name for name, kind in schema.items() if not isinstance(kind, NESTED)]
-        if plain:
-            return pl.read_parquet(path, columns=plain[:1]).to_series().cast(pl.String)
-    return None
+    """Return the features of the candidates, (N, W) float32, as `vectors.read_vectors` does."""
+    return read_vectors(path, (training.num_candidates,), owner, words=training.candidates)
 
 
 def write_features(path: str | Path, tokens: list[str], matrix: Tensor) -> None:

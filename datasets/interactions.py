@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .batch import Batch, Question, UserQuery
 from .positives import Positives
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Interactions:
         item: (n,) int32 or int64, in [0, num_items).
         timestamp: (n,) int64 seconds, or None when the log has no time.
         weight: (n,) float32 confidence, or None for 1 everywhere.
+        candidates: tokens of the items, for files that name them.
     """
 
     user: Tensor
@@ -30,6 +32,7 @@ class Interactions:
     num_items: int
     timestamp: Tensor | None = None
     weight: Tensor | None = None
+    candidates: Vocabulary | None = None
 
     def __len__(self) -> int:
         return len(self.user)

@@ -22,7 +22,7 @@ def read_labels(path: str | Path, training: Training, owner: str) -> Tensor:
     recognised. Tokens that are no candidates are passed over: files may say more than is needed.
     """
     path = Path(path)
-    words = candidate_words(training, path, owner)
+    words = candidate_words(training.candidates, path, owner)
     frame = read_columns(path, owner)
     if frame.width < 2:
         raise DataError(f"{path} for {owner} has {frame.width} column; it needs {EXAMPLE}")
@@ -39,14 +39,14 @@ def read_labels(path: str | Path, training: Training, owner: str) -> Tensor:
     return torch.from_numpy(chosen.rank("dense").to_numpy().astype("int64") - 1)
 
 
-def candidate_words(training: Training, path: Path, owner: str) -> Vocabulary:
+def candidate_words(words: Vocabulary | None, path: Path, owner: str) -> Vocabulary:
     """Return the candidates' tokens; a file of tokens is no use without them."""
-    if training.candidates is None:
+    if words is None:
         raise DataError(
-            f"{path} for {owner} names candidates but this training has no vocabulary; "
-            "give Training(candidates=...)"
+            f"{path} for {owner} names candidates but these data have no vocabulary; give "
+            "candidates=Vocabulary(...) with the data"
         )
-    return training.candidates
+    return words
 
 
 def candidate_rows(token: pl.Series, words: Vocabulary, path: Path, owner: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .batch import Batch, Question, TripleQuery
 from .positives import Positives
+from .vocabulary import Vocabulary
 
 CATEGORIES = ("1-1", "1-N", "N-1", "N-N")
 
@@ -30,6 +31,7 @@ class Triples:
             Wang et al. 2014, Knowledge graph embedding by translating on hyperplanes, section 4.
         subsampling: weigh a triple by ``1 / sqrt(c(h, r) + c(r, t))``, counts starting at 4 on each
             side as in Sun et al. 2019 (RotatE), section 4.2 and their code; False weighs all alike.
+        candidates: tokens of the entities, for files that name them.
     """
 
     head: Tensor
@@ -39,6 +41,7 @@ class Triples:
     num_relations: int
     subsampling: bool = True
     sides: Literal["alternate", "bernoulli"] = "alternate"
+    candidates: Vocabulary | None = None
 
     def __len__(self) -> int:
         return len(self.head)

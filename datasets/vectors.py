@@ -1,7 +1,13 @@
-"""Vectors somebody made before, one for each token of a vocabulary. N rows · W columns."""
+"""Vectors somebody made before, one for each token of a vocabulary. N rows · W columns.
+
+A file that names its rows is matched by token: it may hold them in any order, and more of them than
+there are candidates. It is a ``.parquet`` with a column of tokens beside the vectors, or what
+`features.write_features` wrote. Any other file has its rows in the order of the vocabulary.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,26 +18,39 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import DataError, UsageError
+from .labels import candidate_rows, candidate_words
+from .vocabulary import Vocabulary
+
+NESTED = (pl.List, pl.Array)
 
 
 def read_vectors(
-    path: str | Path, num_rows: tuple[int, ...], owner: str, dim: int | None = None
+    path: str | Path,
+    num_rows: tuple[int, ...],
+    owner: str,
+    dim: int | None = None,
+    words: Vocabulary | None = None,
 ) -> Tensor:
     """Return a table, its rows in the order of the vocabulary: (N, W) float32.
 
     Args:
         path: a 2-D array in ``.npy``, the only tensor (or the one named ``vectors``) of a
             ``.safetensors``, or a ``.parquet`` with one list column or nothing but numeric columns.
-        num_rows: how many rows will do.
+        num_rows: how many rows will do, where the file does not name them.
         owner: who asks, for messages.
         dim: W; any when None.
+        words: tokens of the candidates, for a file that names its rows.
     """
     path = Path(path)
     if path.suffix not in READERS:
         raise UsageError(f"{owner}: {str(path)!r} is no file of vectors ({', '.join(READERS)})")
     if not path.is_file():
         raise DataError(f"{path}: no such file of vectors; check the path given to {owner}")
-    return check_vectors(READERS[path.suffix](path), str(path), num_rows, dim)
+    table, token = READERS[path.suffix](path), _tokens(path)
+    if token is None:
+        return check_vectors(table, str(path), num_rows, dim)
+    check_vectors(table, str(path), (len(token),), dim)
+    return table[candidate_rows(token, candidate_words(words, path, owner), path, owner)]
 
 
 def check_vectors(
@@ -54,6 +73,20 @@ def check_vectors(
         row = int(torch.nonzero(~torch.isfinite(table).all(1))[0])
         raise DataError(f"{where}: row {row} holds a NaN or an infinity; replace it first")
     return table
+
+
+def _tokens(path: Path) -> pl.Series | None:
+    """Return the tokens of the rows, where the file has them; its vectors are known to be good."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            tokens = (file.metadata() or {}).get("tokens")
+        return None if tokens is None else pl.Series(json.loads(tokens), dtype=pl.String)
+    if path.suffix == ".parquet":
+        schema = pl.read_parquet_schema(path)
+        plain = [name for name, kind in schema.items() if not isinstance(kind, NESTED)]
+        if plain and len(plain) < len(schema):  # nothing but numbers is a table
+            return pl.read_parquet(path, columns=plain[:1]).to_series().cast(pl.String)
+    return None
 
 
 def _npy(path: Path) -> Tensor:
@@ -83,7 +116,7 @@ def _parquet(path: Path) -> Tensor:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: is no readable .parquet ({error}); save it again") from error
-    lists = [c for c in frame.columns if isinstance(frame[c].dtype, pl.List | pl.Array)]
+    lists = [c for c in frame.columns if isinstance(frame[c].dtype, NESTED)]
     if len(lists) == 1:
         rows = frame[lists[0]].to_list()
         widths = {len(row) if row is not None else -1 for row in rows}

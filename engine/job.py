@@ -144,10 +144,11 @@ class Job:
         torch.manual_seed(recipe.seed)
         [spec] = recipe.expression("model")
         check_fits(recipe, components.find(spec, "model", "model"), dataset)  # type: ignore[arg-type]
-        self.train = dataset.train.to(self.device)
+        words = dataset.vocabularies
+        options: dict[str, Any] = {"candidates": words.get("item", words.get("entity"))}
         if dataset.kind == "triples":
-            options = {"subsampling": recipe.subsampling, "sides": recipe.sides}
-            self.train = replace(self.train, **options)
+            options |= {"subsampling": recipe.subsampling, "sides": recipe.sides}
+        self.train = replace(dataset.train.to(self.device), **options)
         first = not recipe.start_from
         self.model = build_model(recipe, self.train, computed_start=first).to(self.device)
         self._begin(resumed)
@@ -217,10 +218,10 @@ class Job:
 
     def _training(self) -> Training:
         words = self.dataset.vocabularies
-        candidates = words.get("item", words.get("entity"))
         width = self.model.frozen_nodes().shape[1] if isinstance(self.model, Model) else None
         counts, users = self.train.counts(), words.get("user")
         relations = words.get("relation")
+        candidates = self.train.candidates
         return Training(counts, self.train, self.known, candidates, users, width, relations)
 
     def _build_terms(self, training: Training) -> Terms:

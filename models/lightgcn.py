@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..datasets.batch import Batch, Query, UserQuery
 from ..datasets.errors import UsageError
 from ..datasets.interactions import Interactions
+from ..datasets.vocabulary import Vocabulary
 from .base import Model, Similarity, rows
 from .propagation import Neighbours, adjacency, smooth, unique_pairs, unsmooth
 from .similarity import Dot
@@ -78,20 +79,26 @@ class LightGCN(Model):
             table = SPREAD * torch.randn(self.num_items + self.num_users, dim)
             self.ego = nn.Parameter(table.to(user.device))
             return
-        wanted = self._wanted(start, user, item, dim, seed)
+        wanted = self._wanted(start, user, item, dim, seed, data.candidates)
         if self.graph is not None:
             wanted = unsmooth(wanted, self.graph, self.weights)
         self.ego = nn.Parameter(wanted)
 
     def _wanted(
-        self, start: str | Tensor, user: Tensor, item: Tensor, dim: int, seed: int
+        self,
+        start: str | Tensor,
+        user: Tensor,
+        item: Tensor,
+        dim: int,
+        seed: int,
+        words: Vocabulary | None,
     ) -> Tensor:
         """Return the nodes to start from: (V, D)."""
         sizes = (self.num_users, self.num_items)
         if isinstance(start, str) and start == "spectral":
             users, items = spectral_embeddings(user, item, *sizes, dim, seed=seed)
             return torch.cat([items, users])
-        table = given_vectors(start, (self.num_items, sum(sizes)), dim, "LightGCN")
+        table = given_vectors(start, (self.num_items, sum(sizes)), dim, "LightGCN", words)
         table = table.to(user.device)
         if len(table) == sum(sizes):
             return table

@@ -116,7 +116,7 @@ def start_entities(
         return spectral_entities(
             data.head, data.relation, data.tail, data.num_entities, width, spread=spread
         ).cpu()
-    return given_vectors(start, (data.num_entities,), width, owner)
+    return given_vectors(start, (data.num_entities,), width, owner, data.candidates)
 
 
 def uniform(num: int, width: int, bound: float) -> Tensor:

@@ -8,7 +8,7 @@ A proposal says who may be a negative, refiners which of them count and how much
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,7 @@ class NegativeSampler(Growing):
     """
 
     epoch: float = 0.0  # epochs done, as `advance` was told
+    width_name: ClassVar[str] = "num"  # the argument that sets the number of columns
 
     def propose(self, ask: Ask) -> Negatives:
         """Return candidates with their validity, without gradient."""
@@ -115,7 +116,7 @@ class NegativeSampler(Growing):
     def schedules(self) -> dict[str, Hardness]:
         """Return the scheduled numbers of this sampler and all inside it, by name."""
         return {
-            f"{type(module).__name__}.{name}": value
+            f"{type(module).__name__}.{name.removesuffix('_schedule')}": value
             for module in self.modules()
             for name, value in vars(module).items()
             if isinstance(value, Hardness)

@@ -43,6 +43,7 @@ class Centroid(Proposal):
 
     medoid: Tensor  # (C,) the member nearest to each centroid
     pools = 1  # the batch shares its columns
+    width_name = "clusters"
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class Choice(Refiner, ABC):
         super().__init__()
         self.num, self.most = check_moving(num, type(self).__name__)
         self.num_schedule = num if isinstance(num, Hardness) else None
-        self.source = "the proposal"
+        self.source = "num in the proposal"
         self.checked = False
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Choice(Refiner, ABC):
 
     def follow(self, source: NegativeSampler) -> None:
         """Check k against what comes before."""
-        self.source = type(source).__name__
+        self.source = f"{source.width_name} in {type(source).__name__}"
         pool = getattr(source, "num", None)
         if isinstance(pool, int):
             self._check(pool)
@@ -86,7 +86,7 @@ class Choice(Refiner, ABC):
     def _check(self, pool: int) -> None:
         if self.most > pool:
             raise UsageError(
-                f"k={self.most} exceeds the pool of {pool}; raise num in {self.source} or lower k"
+                f"k={self.most} exceeds the pool of {pool}; raise {self.source} or lower k"
             )
 
     def columns(self, pool: int) -> int:

@@ -48,6 +48,7 @@ class CrossBatch(Proposal):
     filled: Tensor  # () int64, entries that hold a positive
     step: Tensor  # () int64, draws so far
     log_frequency: Tensor  # (N,)
+    width_name = "capacity"
 
     def __init__(
         self,

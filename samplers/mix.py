@@ -94,7 +94,8 @@ class Mix(Refiner):
         if self.of == "positive" and self.made > pool:
             raise UsageError(
                 f"num={self.made} in Mix exceeds the pool of {pool}, of which each made column "
-                f"takes an own part; raise num in {type(source).__name__} or lower it in Mix"
+                f"takes an own part; raise {source.width_name} in {type(source).__name__} or lower "
+                "num in Mix"
             )
         self.num = self.made + pool * self.keep
 

@@ -32,6 +32,11 @@ class SameRelation(BatchSampler):
             raise UsageError(
                 "SameRelation needs triples; for logs use SameDomain('labels.csv') or Shuffle()"
             )
+        if getattr(view, "sides", "") == "bernoulli":  # its weights differ by relation only
+            raise UsageError(
+                "sides='bernoulli' weighs relations against each other, which says nothing in a "
+                "batch of SameRelation, where all rows have one; use sides='alternate' or Shuffle()"
+            )
 
     def epoch(
         self, view: Any, batch_size: int, generator: torch.Generator | None, epoch: int = 0

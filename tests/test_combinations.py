@@ -160,12 +160,11 @@ LOSSES = {
     CosineContrastive: CosineContrastive(0.5, 10.0),
     SampledSoftmax: SampledSoftmax(form="dcl", sigma=1.0, kappa=1.1),
     BPRMax: BPRMax(),
-    WARP: WARP(5.0),
     MannWhitney: MannWhitney(),
     LambdaRank: LambdaRank(),
     MultiSimilarity: MultiSimilarity(beta=5.0, margin=1.0),
 }
-NEED_LOG_Q = [SampledSoftmax(True), SampledSoftmax(form="corrected"), MECO()]
+NEED_LOG_Q = [SampledSoftmax(True), SampledSoftmax(form="corrected"), MECO(), WARP(5.0)]
 TERMS = [SGL, SimGCL, CL4SRec, SRACL, MCLRec]  # each is run in tests/terms
 BATCH_LOSSES = {
     Clip: Clip(),
@@ -367,7 +366,7 @@ def components(package, base):
 
 @pytest.mark.parametrize(
     "kind",
-    [*PROPOSALS, *REFINERS, *LOSSES, MECO, *TABLE_LOSSES, *MODELS, *TERMS],
+    [*PROPOSALS, *REFINERS, *LOSSES, MECO, WARP, *TABLE_LOSSES, *MODELS, *TERMS],
     ids=lambda kind: kind.__name__,
 )
 def test_defaults_lie_in_the_ranges_a_study_searches(kind):
@@ -387,7 +386,7 @@ def test_defaults_lie_in_the_ranges_a_study_searches(kind):
     [
         (hardneg.samplers, Proposal, PROPOSALS),
         (hardneg.samplers, Refiner, REFINERS),
-        (hardneg.engine.losses, Loss, [*LOSSES, MECO]),
+        (hardneg.engine.losses, Loss, [*LOSSES, MECO, WARP]),
         (hardneg.engine.losses, TableLoss, TABLE_LOSSES),
         (hardneg.engine.losses, BatchLoss, BATCH_LOSSES),
         (hardneg.models, Model, [*MODELS, *MADE_OF_RUNS]),

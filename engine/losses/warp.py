@@ -26,8 +26,9 @@ class WARP(Loss):
     j is the first valid column, in order, with :math:`s_{mj} > s^+_m - \mu`, and t how many valid
     columns it took: the first one at once means a rank near N and the greatest weight. A row in
     which no column violates costs nothing. The columns are the trials, so the estimate of the rank
-    supposes that they are in the order of independent uniform draws: put `Uniform` alone in front
-    (`TopK` sorts them, which makes the first trial the hardest and every estimate N - 1).
+    supposes that they are in the order of independent uniform draws: put `Uniform` in front, and
+    guards if you like. What chooses by score (`TopK` makes the first trial the hardest and every
+    estimate N - 1) has no `log_q` and is refused.
 
     Args:
         margin: mu, in units of the score.
@@ -70,6 +71,11 @@ class WARP(Loss):
         self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
     ) -> Tensor:
         """(M,), (M, K) -> (M,)."""
+        if negatives.log_q is None:
+            raise UsageError(
+                "WARP needs log_q: it counts trials, in the order they were drawn, and choices by "
+                "score (TopK, Hardest) have another order; leave them out, e.g. Uniform(64)"
+            )
         with torch.no_grad():
             violates = scores > (positive - self.margin)[:, None]
             if negatives.valid is not None:

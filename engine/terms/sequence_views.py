@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ...datasets.batch import SequenceQuery
 from ...datasets.errors import UsageError
+from ...datasets.features import read_features
 from ...datasets.sequences import last_position
 from ...datasets.training import Training
-from ...datasets.vectors import read_vectors
 from ...models.base import Model
 from ...models.sasrec import SASRec
+from ...samplers.neighbours import ranked
 from . import augment
 from .base import Look, Term
 from .contrast import check_share, check_weight, info_nce
-from .neighbours import nearest_items
 
 Share = Annotated[float, FloatDistribution(0.0, 0.9)]
 Weight = Annotated[float, FloatDistribution(1e-3, 1.0, log=True)]
@@ -61,11 +61,21 @@ class SequenceViews(Term, ABC):
             )
         if "substitute" not in self.shares:
             return
+        table = self.meanings(training, model)
+        N, k = len(table), max(1, min(self.num_neighbours, len(table) - 1))
+        if N == 1:  # a single item is its own neighbour
+            self.neighbours = torch.zeros(1, 1, dtype=torch.int64, device=table.device)
+            return
+        every = torch.arange(N, device=table.device)
+        self.neighbours = ranked(table, every, 0, k, by_direction=True).long()
+
+    def meanings(self, training: Training, model: Model) -> Tensor:
+        """Return what says which items mean alike: the features (N, W), or the table as it is."""
         table = model.table(model.frozen_nodes())
-        if self.features != "table":
-            given = read_vectors(self.features, (len(table),), f"terms: {type(self).__name__}")
-            table = given.to(table.device)
-        self.neighbours = nearest_items(table, self.num_neighbours)
+        if self.features == "table":
+            return table
+        owner = f"terms: {type(self).__name__}"
+        return read_features(self.features, training, owner).to(table.device)
 
     def change(self, query: SequenceQuery, generator: torch.Generator | None) -> SequenceQuery:
         """Change every sequence in one of the ways there are, picked at random for each."""

@@ -11,7 +11,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.batch import SequenceQuery
 from ...datasets.training import Training
-from ...datasets.vectors import read_vectors
 from ...models.base import Model
 from .base import Look
 from .contrast import check_weight, info_nce
@@ -65,9 +64,7 @@ class SRACL(SequenceViews):
     def prepare(self, training: Training, model: Model) -> None:
         """Keep the features, unit length, and size the attention to them."""
         super().prepare(training, model)
-        table = model.table(model.frozen_nodes())
-        if self.features != "table":
-            table = read_vectors(self.features, (len(table),), "terms: SRACL").to(table.device)
+        table = self.meanings(training, model)
         self.features_table = F.normalize(table.detach().float(), dim=1)
         self.project = nn.Linear(table.shape[1], self.width, bias=False).to(table.device)
 

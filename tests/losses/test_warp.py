@@ -11,6 +11,10 @@ from hardneg.samplers import Negatives
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def drawn(num, valid=None, weight=None):
+    return Negatives(torch.arange(num)[None], torch.zeros(1, num), valid, weight)
+
+
 def naive(s, row, valid, weight, margin, N):
     trials = 0
     for x, ok, w in zip(row, valid, weight, strict=True):
@@ -31,7 +35,7 @@ def test_naive_loop(weighted):
     scores = torch.randn(M, K, generator=g).double()
     valid = torch.rand(M, K, generator=g) > 0.3
     weight = torch.randn(M, K, generator=g).double() if weighted else None
-    pool = Negatives(torch.arange(K)[None], None, valid, weight)
+    pool = drawn(K, valid, weight)
     got = WARP(0.5, num_candidates=N)(positive, scores, pool)
     share = pool.probabilities(scores) * valid.sum(1, keepdim=True)
     values = set()
@@ -48,7 +52,7 @@ def test_a_violation_at_once_weighs_most_and_learns_alone():
     loss.prepare(Training(torch.ones(11)))
     scores = torch.tensor([[2.0, 5.0, 1.0], [-9.0, 2.0, 5.0], [-9.0, -9.0, 2.0]])
     scores.requires_grad_()
-    row = loss(torch.zeros(3), scores, Negatives(torch.arange(3)[None]))
+    row = loss(torch.zeros(3), scores, drawn(3))
     harmonic = [sum(1 / k for k in range(1, n + 1)) for n in (10, 5, 3)]  # 10 // trials
     assert row.tolist() == pytest.approx([3 * h for h in harmonic])
     row.sum().backward()
@@ -61,7 +65,7 @@ def test_no_violation_costs_nothing():
     scores = torch.tensor([[1.0, 2.0], [7.0, 8.0]], requires_grad=True)
     valid = torch.tensor([[True, True], [False, False]])
     loss = WARP(1.0, num_candidates=9)
-    row = loss(positive, scores, Negatives(torch.arange(2)[None], None, valid))
+    row = loss(positive, scores, drawn(2, valid))
     row.sum().backward()
     assert row.tolist() == positive.grad.tolist() == [0, 0]
     assert (scores.grad == 0).all()
@@ -71,7 +75,7 @@ def test_no_violation_costs_nothing():
 def test_extreme_scores_are_finite(scale):
     positive = torch.tensor([scale, -scale], requires_grad=True)
     scores = torch.tensor([[scale, -scale, 0.0]] * 2, requires_grad=True)
-    row = WARP(num_candidates=9)(positive, scores, Negatives(torch.arange(3)[None]))
+    row = WARP(num_candidates=9)(positive, scores, drawn(3))
     row.sum().backward()
     for tensor in (row, positive.grad, scores.grad):
         assert torch.isfinite(tensor).all()
@@ -83,4 +87,10 @@ def test_bad_values_are_refused():
     with pytest.raises(UsageError, match="num_candidates=1"):
         WARP(num_candidates=1)
     with pytest.raises(UsageError, match="pass num_candidates=N"):
-        WARP()(torch.zeros(1), torch.zeros(1, 2), Negatives(torch.arange(2)[None]))
+        WARP()(torch.zeros(1), torch.zeros(1, 2), drawn(2))
+
+
+def test_columns_in_the_order_of_their_scores_are_no_trials():
+    sorted_ones = Negatives(torch.arange(2)[None])
+    with pytest.raises(UsageError, match=r"WARP needs log_q: .*leave them out, e\.g\. Uniform"):
+        WARP(num_candidates=9)(torch.zeros(1), torch.zeros(1, 2), sorted_ones)

@@ -1,5 +1,7 @@
 """LightGCN against dense matrices, autograd and PyG."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,9 @@ from torch import nn
 
 from hardneg.datasets.batch import UserQuery
 from hardneg.datasets.errors import DataError, UsageError
+from hardneg.datasets.features import write_features
 from hardneg.datasets.interactions import Interactions
+from hardneg.datasets.vocabulary import Vocabulary
 from hardneg.models.graph import EDGE, from_pyg, to_pyg
 from hardneg.models.lightgcn import LightGCN
 from hardneg.models.propagation import adjacency, smooth, unsmooth
@@ -196,14 +200,24 @@ def test_given_vectors(log, tmp_path, kind):
     elif kind == "safetensors":
         save_file({"any": table}, path)
     elif kind == "parquet":
-        pl.DataFrame(
-            {"token": [str(v) for v in range(N + U)], "vector": table.tolist()}
-        ).write_parquet(path)
+        pl.DataFrame({"vector": table.tolist()}).write_parquet(path)
     elif kind == "columns":
         pl.DataFrame(table.numpy()).write_parquet(path)
     model = LightGCN(log, dim=4, layers=0, start=table if kind == "tensor" else str(path))
     assert isinstance(model.ego, nn.Parameter)
     torch.testing.assert_close(model.ego.detach(), table)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "parquet"])
+def test_vectors_with_tokens_go_to_the_items_they_name(log, tmp_path, kind):
+    table, order = torch.randn(N, 4), torch.randperm(N)
+    path = tmp_path / f"vectors.{kind}"
+    write_features(path, [f"i{v}" for v in order.tolist()] + ["x"], table[[*order.tolist(), 0]])
+    named = replace(log, candidates=Vocabulary("item", [f"i{v}" for v in range(N)]))
+    model = LightGCN(named, dim=4, layers=0, start=str(path))
+    torch.testing.assert_close(model.nodes().detach()[:N], table)
+    with pytest.raises(DataError, match=r"names candidates but these data have no vocabulary"):
+        LightGCN(log, dim=4, layers=0, start=str(path))
 
 
 def test_users_of_given_item_vectors_are_folded_in(log):

@@ -1,5 +1,6 @@
 """Clusters that meet in a batch or keep apart: purity, multiplicity, limits, little padding."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -205,3 +206,10 @@ def test_bad_input(make, message):
 class Answering:
     def answers(self):
         return torch.zeros(3, dtype=torch.int64)
+
+
+def test_weights_of_relations_say_nothing_within_one(triples):
+    sampler = SameRelation()
+    sampler.prepare(None, triples, 8)
+    with pytest.raises(UsageError, match=r"sides='bernoulli' .* use sides='alternate' or Shuffle"):
+        sampler.prepare(None, replace(triples, sides="bernoulli"), 8)

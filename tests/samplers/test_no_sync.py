@@ -15,7 +15,6 @@ from hardneg.engine.losses import (
     BPR,
     GBCE,
     MECO,
-    WARP,
     BPRMax,
     CosineContrastive,
     FullSoftmax,
@@ -46,6 +45,7 @@ from hardneg.samplers import (
     Hardest,
     InBatch,
     MarginGuard,
+    Mix,
     Mixture,
     NearbyTime,
     NearCluster,
@@ -63,6 +63,7 @@ from hardneg.samplers import (
     TwoCondition,
     Uniform,
 )
+from hardneg.samplers.base import Live
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 M, N, D = 12, 40, 4
@@ -87,7 +88,7 @@ PROPOSALS = [
 ]
 LOSSES = [
     *(BPR(), BCE(), GBCE(), Logistic(), Margin(), CosineContrastive(), SampledSoftmax()),
-    *(SampledSoftmax(form="dcl", sigma=1.0), BPRMax(), WARP(), LambdaRank(), MultiSimilarity()),
+    *(SampledSoftmax(form="dcl", sigma=1.0), BPRMax(), LambdaRank(), MultiSimilarity()),
     MannWhitney(1e-3),
 ]
 TABLE_LOSSES = [FullSoftmax(0.1, 1e-3), KvsAll("bce"), KvsAll("kl"), ZLoss(), ScalableCE(9)]
@@ -142,6 +143,37 @@ def test_a_step_never_looks_at_a_value(proposal):
             assert row.shape == (M,)
             assert row.device.type == "meta"
             row.sum().backward()
+
+
+@pytest.mark.parametrize("hops", [1, 3])
+@pytest.mark.parametrize(
+    "mix",
+    [Mix(2), Mix(2, keep=True), Mix(2, "pairs"), Mix(2, "pairs", keep=True), Mix() | TopK(1)],
+    ids=repr,
+)
+def test_neither_does_what_makes_vectors(mix, hops):
+    ask, similarity = valueless_ask(), Dot().to("meta")
+    nodes = ask.table
+    tables = (nodes,) if hops == 1 else tuple(nodes * 1 for _ in range(hops))
+    live = Live(ask.query, nodes, lambda v: similarity.rowwise(ask.query, v), lambda: tables)
+    seen = ask._replace(positive_score=ask.score(ask.positive[:, None])[:, 0], live=live)
+    pools = [Uniform(8), Uniform(8, pools=5), Uniform(8, pools="own")]
+    if isinstance(mix, Mix) and mix.of == "pairs":
+        pools.append(Mixture(Uniform(8), CrossBatch(6, 0)))
+    for pool in pools:
+        sampler = on_device(pool) | mix
+        nodes = ask.table
+        tables = (nodes,) if hops == 1 else tuple(nodes * 1 for _ in range(hops))
+        similarity = Dot().to("meta")
+        live = Live(
+            ask.query, nodes, lambda v: similarity.rowwise(ask.query, v), lambda t=tables: t
+        )
+        seen = ask._replace(positive_score=ask.score(ask.positive[:, None])[:, 0], live=live)
+        negatives = sampler.propose(ask)
+        kept, scores = sampler.refine(negatives, ask.score(negatives.ids), seen)
+        assert scores.shape == kept.ids.shape
+        assert scores.device.type == kept.ids.device.type == "meta"
+        BPR()(seen.positive_score, scores, kept).sum().backward()
 
 
 def test_neither_does_what_a_sampler_learns_nor_a_coupling():

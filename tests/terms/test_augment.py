@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardneg.engine.terms import augment
-from hardneg.engine.terms.neighbours import nearest_items
+from hardneg.samplers.neighbours import ranked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,7 @@ def test_runs_start_everywhere_alike():
 
 def test_substitutes_are_neighbours_never_padding():
     features = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
-    near = nearest_items(features, 2)
+    near = ranked(features, torch.arange(7), 0, 2, by_direction=True).long()
     items = torch.tensor([[1, 2, 3, 0], [6, 5, 4, 3]])
     lengths = torch.tensor([3, 4])
     g = torch.Generator().manual_seed(0)
@@ -79,6 +79,5 @@ def test_the_nearest_item_is_the_nearest_by_cosine():
     features = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     unit = features / features.norm(dim=1, keepdim=True)
     alike = unit @ unit.T - 9 * torch.eye(30)
-    assert torch.equal(nearest_items(features, 1)[:, 0], alike.argmax(1))
-    assert nearest_items(features, 99).shape == (30, 29)
-    assert nearest_items(features[:1], 3).tolist() == [[0]]
+    near = ranked(features, torch.arange(30), 0, 1, by_direction=True)
+    assert torch.equal(near[:, 0].long(), alike.argmax(1))
