@@ -157,6 +157,7 @@ def read(path: Path) -> dict[str, Any]:
 def resolve(fields: dict[str, Any], overrides: dict[str, Any] | None = None) -> Recipe:
     """Check fields, apply ``model.dim``-like overrides and fill in what the task defaults to."""
     overrides = overrides or {}
+    fields = {name: value for name, value in fields.items() if name != "space"}  # for studies
     if isinstance(overrides.get("columns"), dict):  # one more column, not instead of the others
         overrides = overrides | {"columns": {**fields.get("columns", {}), **overrides["columns"]}}
     fields = fields | {name: value for name, value in overrides.items() if "." not in name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Trainer:
         self.radar = Radar.of(job)
         self.metrics = folder / "metrics.jsonl"
         self.fresh = True  # nothing judged, nothing restored
+        self.judged: dict[str, Any] | None = None  # the last epoch's line, where it was judged
+        self.after_epoch: Callable[[Trainer], None] | None = None  # may raise to end the run
         self._stop = StopRequest()
         self._reset_sums()
 
@@ -119,9 +122,12 @@ class Trainer:
         self.epoch, self.done = self.epoch + 1, 0
         rate = f"{compact(rows / seconds)} rows/s  {compact(scored / seconds)} negatives/s"
         last = self.epoch >= job.recipe.epochs
+        self.judged = None
         if last or self.epoch % job.recipe.evaluate_every == 0:
             self._judge(rate, rows / seconds, scored / seconds)
             self.save()
+        if self.after_epoch is not None:
+            self.after_epoch(self)
 
     def _step(self, index: Tensor) -> tuple[int, int]:
         job = self.job
@@ -223,6 +229,7 @@ class Trainer:
             with self.average.in_place():
                 self.save_weights()
         append_metrics(self.metrics, line)
+        self.judged = line
         self.reporter.say(f"{text}  {line['seconds']:.0f}s  {rate}".rstrip())
 
     def _best_text(self) -> str:

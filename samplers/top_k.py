@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from optuna.distributions import IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 
 from .base import Ask
@@ -37,7 +37,7 @@ class TopK(Choice):
     def __init__(
         self,
         num: Annotated[int | Hardness, IntDistribution(1, 256, log=True)] = 16,
-        share: Number | None = None,
+        share: Annotated[Number | None, FloatDistribution(0.002, 1.0, log=True)] = None,
     ) -> None:
         super().__init__(num)
         self.share = share

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
+from ..engine import plan_cli as _plan  # noqa: F401  # adds its command to the app
 from ..engine import stages_cli as _stages  # noqa: F401  # adds its commands to the app
 from ..engine.allocator import keep_big_blocks
 from ..engine.cli import Json, Quiet, app, split_items
+from ..engine.console import emit, output
 
 
 @app.command()
@@ -18,22 +19,63 @@ def tune(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
     trials: Annotated[int, typer.Option(help="How many trials the study shall hold in all.")] = 20,
+    until: Annotated[str, typer.Option(help='Stop after this time, e.g. "2h".')] = "",
     search: Annotated[
-        str, typer.Option(help='What to search, e.g. "negatives.Uniform.num,optimizer.lr"')
+        str,
+        typer.Option(help='What to search, e.g. "negatives.Uniform.num=16..4096:log,optimizer.lr"'),
     ] = "",
+    families: Annotated[
+        str, typer.Option(help='Negatives to compare, e.g. "Uniform(256) | TopK(32); InBatch()"')
+    ] = "",
+    baseline: Annotated[bool, typer.Option(help="Tune uniform negatives beside the rest.")] = True,
+    objectives: Annotated[str, typer.Option(help='e.g. "quality,seconds,memory"')] = "",
+    limits: Annotated[str, typer.Option(help='e.g. "memory<=2G,rank_me>=8,held_out<=5%"')] = "",
+    sampler: Annotated[str, typer.Option(help="tpe, gp, random or qmc")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="none, median, hyperband or wilcoxon")] = "none",
+    storage: Annotated[str, typer.Option(help="A journal file, or postgresql:// or mysql://")] = "",
+    finalists: Annotated[int, typer.Option(help="How many of the best to train anew.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How often each finalist is trained.")] = 3,
     out: Annotated[Path | None, typer.Option(help="The study folder.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print objective and space only.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Search negative ratio, hardness and learning rate; stop and start again at will."""
-    from ..engine.recipe import parse_overrides, read, resolve
-    from .study import show_study
+    from ..engine.recipe import parse_overrides, read
+    from .ranges import split_entries
+    from .results import show_study
+    from .study import Options, prepare
     from .study import tune as run_study
 
-    fields = resolve(read(recipe), parse_overrides(words or [])).model_dump(exclude_none=True)
+    fields = _with_settings(read(recipe), parse_overrides(words or []))
+    options: dict[str, Any] = {
+        "search": split_entries(search),
+        "families": [text.strip() for text in families.split(";") if text.strip()],
+        "baseline": baseline,
+        "objectives": split_items(objectives),
+        "limits": split_items(limits),
+        "storage": storage,
+        "sampler": sampler,
+        "pruner": pruner,
+        "until": until,
+        "finalists": finalists,
+        "seeds": seeds,
+    }
+    if show:
+        lines = prepare(fields, Options(**options), out).describe()
+        emit({"plan": lines}) if as_json else output().print("\n".join(lines), soft_wrap=True)
+        return
     keep_big_blocks()
-    study = run_study(fields, trials=trials, search=split_items(search), out=out, quiet=quiet)
+    study = run_study(fields, trials=trials, out=out, quiet=quiet, as_json=as_json, **options)
     show_study(study, as_json)
+
+
+def _with_settings(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Put ``model.dim=8`` and the like into a recipe's fields; its ``[space]`` stays."""
+    from ..engine.recipe import resolve
+
+    found = resolve(fields, settings).model_dump(exclude_none=True)
+    return found | ({"space": fields["space"]} if "space" in fields else {})
 
 
 @app.command()

@@ -16,7 +16,8 @@ from rich.console import Console
 from ..engine.api import train
 from ..engine.console import output, show_table
 from ..engine.run import Hit, Run
-from .study import show_study, tune
+from .results import show_study
+from .study import tune
 
 UNIFORM, HARD = "uniform negatives", "hard negatives"
 

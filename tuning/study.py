@@ -1,221 +1,266 @@
 """A study: trials of one recipe under Optuna, each a run folder, none ever lost.
 
-The objective is the recipe's metric on validation. The test split is read once, by the winner.
+The objective is the recipe's metric on validation. The test split is read once, at the end.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
+import json
+import re
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..datasets.atomic import write_text
 from ..datasets.dataset import Dataset
-from ..datasets.errors import DataError, ResourceError, UsageError
-from ..engine.api import load, new_folder
-from ..engine.console import emit, output, show_metrics, show_table
+from ..datasets.errors import ResourceError, UsageError
 from ..engine.interrupt import Interrupted
-from ..engine.job import Job
 from ..engine.metrics import higher_is_better
-from ..engine.progress import Reporter
 from ..engine.recipe import Recipe, read, resolve
 from ..engine.run import Run
-from ..engine.trainer import Trainer
-from .space import choose
+from . import card as cards
+from .engines import check_names
+from .families import Family, families
+from .finalists import finish, ranked, winner
+from .live import Progress
+from .objective import Objective, objective
+from .ranges import text_of_range
+from .space import as_table
+from .storage import DATABASE, NAME, describe, open_record, storage_errors
+from .trial import Deadline, Setting
+from .worker import work
 
-NAME = "hardneg"
-SHARED = ("data.safetensors", "vocab.parquet", "protocol.json")
+__all__ = ["DATABASE", "NAME", "Options", "Study", "tune"]
 
 
 class Study(NamedTuple):
-    """A finished study: its folder, Optuna's record of it, the winner and its test figures."""
+    """A study at its end: its folder, Optuna's record of it, the winner and its test figures."""
 
     folder: Path
     record: optuna.Study
     best: Run
     test: dict[str, float]
+    finalists: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is made; an existing one keeps what is left out here.
+
+    Args:
+        search: what to search, as `space.plan` reads it.
+        families: alternative negatives, each with its own knobs and an equal budget.
+        baseline: tune plain uniform negatives beside the rest.
+        objectives: quality, then perhaps seconds and memory.
+        limits: such as ``rank_me>=8``.
+        storage: empty for SQLite in the folder, a journal file, or a URL.
+        sampler: tpe, gp, random or qmc. pruner: none, median, hyperband or wilcoxon.
+        until: wall-clock time of this start, such as ``2h``.
+        finalists: how many of the best trials are trained anew and tested.
+        seeds: how often each.
+    """
+
+    search: Sequence[str] | Mapping[str, Any] = ()
+    families: Sequence[str] = ()
+    baseline: bool = True
+    objectives: Sequence[str] = ()
+    limits: Sequence[str] = ()
+    storage: str = ""
+    sampler: str = "tpe"
+    pruner: str = "none"
+    until: str = ""
+    finalists: int = 0
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study read and checked, before anything is written."""
+
+    base: Recipe
+    families: list[Family]
+    objective: Objective
+    card: dict[str, Any]
+    options: Options = field(default_factory=Options)
+
+    def describe(self) -> list[str]:
+        """Return the objective and the space, a line each."""
+        lines = [
+            f"objective: {self.objective.describe(self.base)} of {self.base.dataset}",
+            f"sampler {self.options.sampler}, pruner {self.options.pruner}, at most "
+            f"{self.base.epochs} epochs a trial, judged every {self.base.evaluate_every}",
+        ]
+        for family in self.families:
+            kind = "baseline" if family.baseline else "family"
+            lines.append(f"{kind} {family.name}" + ("" if family.ranges else ": one trial"))
+            for path, space in family.ranges.items():
+                start = family.defaults().get(path)
+                begins = "" if start is None else f", begins at {start}"
+                lines.append(f"    {path} = {text_of_range(space)}{begins}")
+        return lines
+
+
+def prepare(
+    recipe: dict[str, Any] | str | Path, options: Options, out: str | Path | None = None
+) -> Plan:
+    """Read a recipe with its ``[space]`` table and check what a study of it would search."""
+    fields = read(Path(recipe)) if isinstance(recipe, (str, Path)) else dict(recipe)
+    table = fields.get("space", {})
+    if not isinstance(table, Mapping):
+        raise UsageError(f"space = {table!r} is no table; write [space] and a line for each range")
+    kept = cards.read_card(Path(out) if out is not None else None)
+    base, table = resolve(fields), dict(table)
+    chosen = options.families or table.pop("families", None) or kept.get("families", ())
+    table.pop("families", None)
+    if isinstance(chosen, str):
+        raise UsageError(f"families = {chosen!r}: give a list of expressions, each quoted")
+    asked = as_table(options.search)
+    search = {**as_table(table), **asked} if table or asked else kept.get("search", {})
+    names = list(options.objectives or kept.get("objectives", ()))
+    limits = list(options.limits or kept.get("limits", ()))
+    storage = options.storage or kept.get("storage", "")
+    if not options.storage and "***" in storage:
+        raise UsageError(f"the study is in {storage}; give --storage again, with the password")
+    baseline = options.baseline and kept.get("baseline", True)
+    check_names(options.sampler, options.pruner)
+    goal = objective(names, limits)
+    found = families(base, search, chosen, baseline=baseline)
+    card = cards.make_card(search, chosen, baseline, names, limits, storage)
+    return Plan(base, found, goal, card, Options(**{**vars(options), "storage": storage}))
 
 
 def tune(
     recipe: dict[str, Any] | str | Path,
     *,
     trials: int = 20,
-    search: Sequence[str] = (),
     out: str | Path | None = None,
     quiet: bool = False,
+    as_json: bool = False,
+    **options: Any,
 ) -> Study:
-    """Run trials until the study holds `trials` finished ones; start it again to go on.
+    """Run trials until the study holds `trials` of them; start it again to go on.
+
+    Several processes may work on one study folder at the same time.
 
     Args:
         recipe: fields of a recipe, or the path of one.
-        trials: how many finished trials the study shall hold in all, earlier ones counted.
-        search: which declared ranges to search, by path; by default the negatives' and the rate.
+        trials: how many trials the study shall hold in all, earlier ones counted.
         out: the study folder; an existing study is continued.
         quiet: print nothing.
+        as_json: print events as lines of JSON instead of text.
+        options: those of `Options`.
 
     Raises:
-        UsageError: nothing to search, or the folder holds a study of another recipe.
+        UsageError: nothing to search, or the folder holds another study.
+        ResourceError: the storage cannot be reached, the disk is full, or no trial finished.
     """
     if trials < 1:
         raise UsageError(f"trials = {trials}; a study needs at least one")
-    base = resolve(read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe)
-    space = choose(base, list(search))
-    folder = _open_folder(base, out)
+    known = Options(**options)
+    if known.finalists < 0 or known.seeds < 1:
+        raise UsageError(
+            f"finalists = {known.finalists}, seeds = {known.seeds}: give 0 or more "
+            "finalists and at least one seed"
+        )
+    until = None if not known.until else time.monotonic() + seconds_of(known.until)
+    plan = prepare(recipe, known, out)
+    folder = cards.open_folder(plan.base, out, plan.card)
+    storage = plan.options.storage
+    record = open_record(folder, storage, plan.objective.directions(plan.base))
     dataset = Dataset.open(folder)
-    say = Reporter(quiet=quiet).say
-    record = _record(folder, base)
-    if not record.trials:
-        say(f"study of {base.metric} on validation in {folder}, over " + ", ".join(space))
-    try:
-        for frozen in record.get_trials(states=[TrialState.RUNNING]):
-            _finish_stale(record, frozen, folder, say)
-        while _finished(record) < trials:
-            trial = record.ask(dict(space))
-            _trial(record, trial, base, dataset, folder, say)
-    except Interrupted:
-        again = f" --search {','.join(search)}" if search else ""
-        raise Interrupted(
-            f"tune {folder / 'recipe.toml'} --out {folder} --trials {trials}{again}"
-        ) from None
-    return _conclude(record, folder, say)
-
-
-def _open_folder(base: Recipe, out: str | Path | None) -> Path:
-    """Create the study folder with its data, or check that it holds this very recipe."""
-    folder = Path(out) if out is not None else Path("studies") / new_folder(None, base).name
-    if (folder / "study.db").exists():
-        before = resolve(read(folder / "recipe.toml"))
-        if before != base:
-            names = [n for n in Recipe.model_fields if getattr(before, n) != getattr(base, n)]
-            raise UsageError(
-                f"{folder} holds a study of another recipe ({', '.join(names)} differ); "
-                "choose another --out"
-            )
-        return folder
-    if folder.is_dir() and {path.name for path in folder.iterdir()} - {*SHARED, "recipe.toml"}:
-        raise UsageError(f"{folder} holds something else than a study; choose another --out")
-    load(base).save(folder)
-    write_text(folder / "recipe.toml", base.to_toml())
-    return folder
-
-
-def _record(folder: Path, base: Recipe) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = f"sqlite:///{(folder / 'study.db').resolve()}"
-    up = higher_is_better(base.metric)
-    direction = StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE
-    record = optuna.create_study(
-        storage=storage, study_name=NAME, load_if_exists=True, direction=direction
+    setting = Setting(
+        record, folder, dataset, plan.base, plan.families, plan.objective, known.pruner, until
     )
-    # A different seed for each start, or a continued study would draw the same points again.
-    record.sampler = optuna.samplers.TPESampler(
-        seed=base.seed + len(record.trials), n_startup_trials=5
-    )
-    return record
+    up = higher_is_better(plan.base.metric)
+    with Progress(plan.base.metric, up, trials, quiet=quiet, as_json=as_json) as show:
+        show.known(_rows(setting))
+        if not record.trials:
+            show.say(f"study in {folder}, kept in {describe(folder, storage)}")
+            for line in plan.describe():
+                show.say(line)
+        with storage_errors(describe(folder, storage)):
+            return _run(setting, plan, trials, show)
 
 
-def _finished(record: optuna.Study) -> int:
-    done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return len(record.get_trials(deepcopy=False, states=done))
-
-
-def _trial_folder(folder: Path, number: int) -> Path:
-    return folder / "trials" / f"{number:04d}"
-
-
-def _trial(
-    record: optuna.Study, trial: Trial, base: Recipe, dataset: Dataset, folder: Path, say: Any
-) -> None:
-    """Train one trial in its own run folder and tell the study what validation gave."""
-    place = _trial_folder(folder, trial.number)
-    recipe = resolve(base.model_dump(exclude_none=True), trial.params)
-    text = ", ".join(f"{k.split('.', 1)[1]}={_short(v)}" for k, v in trial.params.items())
+def _run(setting: Setting, plan: Plan, trials: int, show: Progress) -> Study:
+    options = plan.options
     try:
-        job = Job(recipe, dataset)
-        place.mkdir(parents=True, exist_ok=True)
-        for name in SHARED:
-            _link(folder / name, place / name)
-        write_text(place / "recipe.toml", recipe.to_toml())
-        Trainer(job, place, Reporter(quiet=True)).run(test=False)
-    except UsageError as error:  # a combination that makes no sense, such as top-64 of 16
-        record.tell(trial, state=TrialState.PRUNED)
-        say(f"trial {trial.number:>3}  {text}  skipped: {error}")
-        return
-    except ResourceError as error:
-        record.tell(trial, state=TrialState.FAIL)
-        say(f"trial {trial.number:>3}  {text}  failed: {error}")
-        return
-    value = Run(place).best[recipe.metric]
-    record.tell(trial, value)
-    say(f"trial {trial.number:>3}  {text}  {recipe.metric} {value:.4f}")
+        try:
+            whole = work(setting, options.sampler, trials, show)
+        except Deadline:
+            whole = False
+        if not whole:
+            show.say(f"stopped after {options.until}, as asked; start again to go on")
+        return _conclude(setting, options, show)
+    except (Interrupted, KeyboardInterrupt):
+        words = ["tune", setting.folder / "recipe.toml", "--out", setting.folder]
+        words += ["--trials", trials]
+        if options.storage:
+            words += ["--storage", plan.card["storage"]]
+        if options.finalists:
+            words += ["--finalists", options.finalists, "--seeds", options.seeds]
+        for name in ("sampler", "pruner"):
+            if getattr(options, name) != getattr(Options, name):
+                words += [f"--{name}", getattr(options, name)]
+        raise Interrupted(shlex.join(map(str, words))) from None
 
 
-def _finish_stale(record: optuna.Study, frozen: FrozenTrial, folder: Path, say: Any) -> None:
-    """Take up a trial that was stopped in the middle; without a state it is given up."""
-    place = _trial_folder(folder, frozen.number)
-    if not (place / "state" / "state.safetensors").exists():
-        record.tell(frozen.number, state=TrialState.FAIL)
-        record.enqueue_trial(frozen.params)
-        say(f"trial {frozen.number:>3}  had not begun; it is queued again")
-        return
-    run = Run(place)
-    try:
-        trainer = Trainer(Job(run.recipe, run.dataset, resumed=True), place, Reporter(quiet=True))
-        trainer.restore()
-        trainer.run(test=False)
-    except (DataError, ResourceError) as error:
-        record.tell(frozen.number, state=TrialState.FAIL)
-        say(f"trial {frozen.number:>3}  failed: {error}")
-        return
-    value = Run(place).best[run.recipe.metric]
-    record.tell(frozen.number, value)
-    say(f"trial {frozen.number:>3}  resumed  {run.recipe.metric} {value:.4f}")
-
-
-def _conclude(record: optuna.Study, folder: Path, say: Any) -> Study:
-    if not record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise ResourceError(f"{folder}: no trial finished; see the messages above")
-    best = Run(_trial_folder(folder, record.best_trial.number))
+def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
+    """Choose on validation, then read the test once."""
+    folder, order = setting.folder, ranked(setting)
+    if not order:
+        raise ResourceError(
+            f"{folder}: no trial finished; see the messages above, mend what they name or give "
+            "more trials or time"
+        )
+    metric = setting.base.metric
+    show.say(f"best: trial {order[0].number}, {metric} {(order[0].values or [0.0])[0]:.4f}")
+    rows: list[dict[str, Any]] = []
+    if options.finalists and len(setting.dataset.test):
+        rows = finish(setting, options.finalists, options.seeds, show)
+        number = winner(setting, rows)["trial"]
+        row = next(row for row in rows if row["trial"] == number)
+        test = {metric: row["test"]}
+    else:
+        number = order[0].number
+        test = _test_once(setting, number)
+    best = Run(setting.place(number))
     write_text(folder / "best.toml", best.recipe.to_toml())
-    test = best.evaluate("test") if len(best.dataset.test) else {}
-    say(f"best: trial {record.best_trial.number}, {best.recipe.metric} {record.best_value:.4f}")
-    return Study(folder, record, best, test)
+    return Study(folder, setting.record, best, test, rows)
 
 
-def _link(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    try:
-        os.link(source, target)  # one copy of the data serves every trial
-    except OSError:
-        shutil.copyfile(source, target)
+def _test_once(setting: Setting, number: int) -> dict[str, float]:
+    """Return the winner's test figures, read from the test part the first time only."""
+    path = setting.folder / "test.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("trial") == number:
+        return kept["test"]
+    run = Run(setting.place(number))
+    test = run.evaluate("test") if len(setting.dataset.test) else {}
+    opened = kept.get("opened", 0) + bool(test)
+    write_text(path, json.dumps({"trial": number, "test": test, "opened": opened}) + "\n")
+    return test
 
 
-def _short(value: BaseDistribution | float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _rows(setting: Setting) -> dict[int, dict[str, Any]]:
+    """Return the trials of earlier starts, as `Progress` keeps them."""
+    found = {}
+    for trial in setting.record.get_trials(deepcopy=False):
+        row = {"state": trial.state.name, "params": trial.params, **trial.user_attrs}
+        found[trial.number] = row | ({"value": trial.values[0]} if trial.values else {})
+    return found
 
 
-def show_study(study: Study, as_json: bool) -> None:
-    """Print the trials, best first, and the winner's test figures."""
-    done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = -1 if study.record.direction == StudyDirection.MAXIMIZE else 1
-    rows = [
-        {"trial": t.number, study.best.recipe.metric: t.value, **t.params}
-        for t in sorted(done, key=lambda t: sign * (t.value or 0.0))
-    ]
-    if as_json:
-        emit({"study": str(study.folder), "trials": rows, "test": study.test})
-        return
-    show_table(rows)
-    everything = study.record.get_trials(deepcopy=False)
-    output().print(
-        f"{len(done)} of {len(everything)} trials finished, the others were skipped or failed"
-    )
-    show_metrics(study.test, f"test of the best trial ({study.best.folder})")
+def seconds_of(text: str) -> float:
+    """'1h30m' -> 5400.0."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([hms])", text)
+    scale = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    found = sum(float(number) * scale[unit] for number, unit in parts)
+    if not found or re.sub(r"(\d+(?:\.\d+)?)\s*[hms]|\s", "", text):
+        raise UsageError(f"until = {text!r} cannot be read; write 2h, 90m or 1h30m")
+    return found

@@ -61,7 +61,7 @@ LR = ["optimizer.lr"]
 
 def test_goes_on_to_the_number_asked_for(fields, tmp_path, asked):
     out = tmp_path / "study"
-    first = tune(fields, trials=2, search=LR, out=out, quiet=True)
+    first = tune(fields, baseline=False, trials=2, search=LR, out=out, quiet=True)
     assert len(first.record.trials) == 2
     early = [t.params["optimizer.Adam.lr"] for t in first.record.trials]
     second = tune(out / "recipe.toml", trials=4, search=LR, out=out, quiet=True)
@@ -77,7 +77,7 @@ def test_goes_on_to_the_number_asked_for(fields, tmp_path, asked):
 
 
 def test_the_best_trial_wins_and_its_recipe_trains_to_the_same_figures(fields, tmp_path):
-    study = tune(fields, trials=3, search=LR, out=tmp_path / "study", quiet=True)
+    study = tune(fields, baseline=False, trials=3, search=LR, out=tmp_path / "study", quiet=True)
     values = [t.value for t in study.record.trials]
     assert study.record.best_value == max(values)
     assert study.best.best["NDCG@10"] == max(values)
@@ -89,7 +89,7 @@ def test_the_best_trial_wins_and_its_recipe_trains_to_the_same_figures(fields, t
 
 def test_a_metric_of_which_less_is_better_is_minimised(small, tmp_path):
     fields = {"model": "RotatE(dim=4)", "dataset": str(small / "kg"), "epochs": 1, "metric": "MR"}
-    study = tune(fields, trials=3, search=LR, out=tmp_path / "study", quiet=True)
+    study = tune(fields, baseline=False, trials=3, search=LR, out=tmp_path / "study", quiet=True)
     values = [t.value for t in study.record.trials]
     assert study.record.best_value == min(values)
     assert study.best.best["MR"] == min(values)
@@ -97,8 +97,8 @@ def test_a_metric_of_which_less_is_better_is_minimised(small, tmp_path):
 
 def test_a_combination_that_makes_no_sense_is_skipped_and_said(fields, tmp_path, capsys):
     storage = tmp_path / "study"
-    search = ["negatives.Uniform.num", "negatives.TopK.num"]
-    study = tune(fields, trials=6, search=search, out=storage)
+    search = ["negatives.Uniform.num=2..32", "negatives.TopK.num=2..64"]
+    study = tune(fields, baseline=False, trials=6, search=search, out=storage)
     said = capsys.readouterr().err
     for trial in study.record.trials:
         num, k = (trial.params[f"negatives.{n}.num"] for n in ("Uniform", "TopK"))
@@ -113,7 +113,7 @@ def test_a_combination_that_makes_no_sense_is_skipped_and_said(fields, tmp_path,
 def test_a_study_in_which_nothing_works_says_so(fields, tmp_path):
     fields |= {"loss": "SampledSoftmax(correct=True)"}
     with pytest.raises(ResourceError, match="no trial finished; see the messages above"):
-        tune(fields, trials=2, search=LR, out=tmp_path / "study", quiet=True)
+        tune(fields, baseline=False, trials=2, search=LR, out=tmp_path / "study", quiet=True)
     assert states(tmp_path / "study") == [TrialState.PRUNED] * 2
 
 
@@ -129,7 +129,7 @@ def test_a_diverging_trial_fails_alone(fields, tmp_path, monkeypatch, capsys):
         return usual(self, **options)
 
     monkeypatch.setattr(Trainer, "run", run)
-    tune(fields, trials=3, search=LR, out=tmp_path / "study")
+    tune(fields, baseline=False, trials=3, search=LR, out=tmp_path / "study")
     found = states(tmp_path / "study")
     assert found == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert "failed: the loss is not finite at step 7" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def stop_after(monkeypatch, steps, act):
 
 @pytest.mark.parametrize("how", ["interrupt", "crash"])
 def test_a_trial_stopped_in_the_middle_is_taken_up(how, fields, tmp_path, monkeypatch):
-    whole = tune(fields, trials=2, search=LR, out=tmp_path / "whole", quiet=True)
+    whole = tune(fields, baseline=False, trials=2, search=LR, out=tmp_path / "whole", quiet=True)
     out = tmp_path / "study"
 
     def act(reporter):
@@ -165,9 +165,9 @@ def test_a_trial_stopped_in_the_middle_is_taken_up(how, fields, tmp_path, monkey
     with monkeypatch.context() as patch:
         stop_after(patch, 12, act)  # 8 steps a trial: in the middle of the second
         with pytest.raises(OSError if how == "crash" else Interrupted) as stop:
-            tune(fields, trials=2, search=LR, out=out, quiet=True)
+            tune(fields, baseline=False, trials=2, search=LR, out=out, quiet=True)
     if how == "interrupt":
-        command = f"tune {out / 'recipe.toml'} --out {out} --trials 2 --search optimizer.lr"
+        command = f"tune {out / 'recipe.toml'} --out {out} --trials 2"
         assert str(stop.value) == command
     assert states(out) == [TrialState.COMPLETE, TrialState.RUNNING]
     study = tune(out / "recipe.toml", trials=2, search=LR, out=out, quiet=True)
@@ -176,32 +176,37 @@ def test_a_trial_stopped_in_the_middle_is_taken_up(how, fields, tmp_path, monkey
     assert [t.params for t in study.record.trials] == [t.params for t in whole.record.trials]
 
 
-def test_a_trial_that_had_not_begun_is_queued_again(fields, tmp_path):
+def test_a_trial_that_had_not_begun_is_begun(fields, tmp_path):
     out = tmp_path / "study"
-    study = tune(fields, trials=1, search=LR, out=out, quiet=True)
+    study = tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
     lost = study.record.ask({"optimizer.Adam.lr": FloatDistribution(1e-5, 0.1, log=True)})
-    again = tune(out / "recipe.toml", trials=3, search=LR, out=out, quiet=True)
-    assert states(out) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-    assert again.record.trials[2].params == lost.params
+    bare = study.record.ask()  # killed before its values were written
+    again = tune(out / "recipe.toml", trials=4, search=LR, out=out, quiet=True)
+    assert states(out) == [TrialState.COMPLETE] * 4
+    assert again.record.trials[1].params == lost.params
+    assert again.record.trials[bare.number].params.keys() == lost.params.keys()
 
 
 def test_an_interrupted_first_start_can_be_started_again(fields, tmp_path):
     out = tmp_path / "study"
     base = resolve(fields)
     api.load(base).save(out)  # the data were written, then the power went
-    assert len(tune(fields, trials=1, search=LR, out=out, quiet=True).record.trials) == 1
+    assert (
+        len(tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True).record.trials)
+        == 1
+    )
 
 
 def test_a_folder_of_something_else_is_left_alone(fields, tmp_path):
     run = api.train(fields["model"], fields["dataset"], out=tmp_path / "run", quiet=True, epochs=1)
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
     with pytest.raises(UsageError, match="holds something else than a study"):
-        tune(fields, trials=1, out=run.folder, quiet=True)
+        tune(fields, baseline=False, trials=1, out=run.folder, quiet=True)
     assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
 
 
 def test_trials_share_one_copy_of_the_data(fields, tmp_path):
-    study = tune(fields, trials=2, search=LR, out=tmp_path / "study", quiet=True)
+    study = tune(fields, baseline=False, trials=2, search=LR, out=tmp_path / "study", quiet=True)
     data = study.folder / "data.safetensors"
     for number in ("0000", "0001"):
         assert (study.folder / "trials" / number / "data.safetensors").samefile(data)
@@ -243,6 +248,6 @@ def test_every_range_of_a_recipe_can_be_searched(fields):
 
 
 def test_the_study_folder_holds_the_resolved_recipe(fields, tmp_path):
-    study = tune(fields, trials=1, search=LR, out=tmp_path / "study", quiet=True)
+    study = tune(fields, baseline=False, trials=1, search=LR, out=tmp_path / "study", quiet=True)
     assert resolve(read(study.folder / "recipe.toml")) == resolve(fields)
     assert resolve(read(study.folder / "best.toml")) == study.best.recipe

@@ -1,0 +1,92 @@
+"""What a study is about, kept beside it: it must not change while the study goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ..datasets.atomic import write_text
+from ..datasets.errors import DataError, UsageError
+from ..engine.api import load, new_folder
+from ..engine.recipe import Recipe, read, resolve
+from .storage import DATABASE, hide_password
+from .trial import SHARED
+
+CARD = "study.json"
+FIXED = ("search", "families", "baseline", "objectives", "limits", "storage")
+OURS = {*SHARED, "recipe.toml", ".open.lock"}
+
+
+def open_folder(base: Recipe, out: str | Path | None, card: dict[str, Any]) -> Path:
+    """Create the study folder with its data, or check that it holds this very study.
+
+    Raises:
+        UsageError: it holds another study, or something else.
+    """
+    folder = Path(out) if out is not None else Path("studies") / new_folder(None, base).name
+    if folder.is_dir() and not is_study(folder) and {p.name for p in folder.iterdir()} - OURS:
+        raise UsageError(f"{folder} holds something else than a study; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".open.lock"):  # several workers may begin a study at once
+        if is_study(folder):
+            _compare(folder, base, card)
+            return folder
+        load(base).save(folder)
+        write_text(folder / "recipe.toml", base.to_toml())
+        write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    return folder
+
+
+def is_study(folder: Path) -> bool:
+    """Say whether a folder holds a study."""
+    return (folder / CARD).exists() or (folder / DATABASE).exists()
+
+
+def read_card(folder: Path | None) -> dict[str, Any]:
+    """Return the card of a study folder; empty where there is none."""
+    if folder is None or not (folder / CARD).exists():
+        return {}
+    try:
+        found = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / CARD}: damaged ({error}); restore it") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{folder / CARD}: damaged (no table); restore it")
+    return found
+
+
+def make_card(
+    search: dict[str, Any], families: Sequence[str], baseline: bool, objectives: Sequence[str],
+    limits: Sequence[str], storage: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the card of a study; a password in the storage is left out."""
+    return {
+        "search": search,
+        "families": list(families),
+        "baseline": baseline,
+        "objectives": list(objectives),
+        "limits": list(limits),
+        "storage": hide_password(storage),
+    }
+
+
+def _compare(folder: Path, base: Recipe, card: dict[str, Any]) -> None:
+    before = resolve(read(folder / "recipe.toml"))
+    if before != base:
+        names = [n for n in Recipe.model_fields if getattr(before, n) != getattr(base, n)]
+        raise UsageError(
+            f"{folder} holds a study of another recipe ({', '.join(names)} differ); "
+            "choose another --out"
+        )
+    kept = read_card(folder)
+    changed = [n for n in FIXED if kept and kept.get(n) != card[n]]
+    if changed:
+        name = changed[0]
+        raise UsageError(
+            f"{folder} holds a study with {name} = {kept.get(name)!r}, not {card[name]!r}; leave "
+            f"{name} out to go on with it, or choose another --out"
+        )

@@ -1,0 +1,83 @@
+"""What a study found, as tables or JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.trial import TrialState
+
+from ..engine.console import emit, output, show_metrics, show_table
+from ..engine.metrics import higher_is_better
+from .live import settings
+from .study import Study
+
+
+def show_study(study: Study, as_json: bool) -> None:
+    """Print the trials, best first, the Pareto front, the finalists and the test figures."""
+    rows = trial_rows(study)
+    if as_json:
+        found = {"study": str(study.folder), "trials": rows, "pareto": pareto(study)}
+        emit({**found, "finalists": list(study.finalists), "test": study.test})
+        return
+    show_table(rows)
+    everything = study.record.get_trials(deepcopy=False)
+    pruned = sum(str(t.user_attrs.get("why", "")).startswith("pruned") for t in everything)
+    output().print(
+        f"{len(rows)} of {len(everything)} trials finished, {pruned} were pruned, the others were "
+        "skipped or failed"
+    )
+    front = pareto(study)
+    if front:
+        output().print(f"Pareto front: trials {', '.join(map(str, front))}")
+    if study.finalists:
+        show_table(finalist_rows(study), f"finalists, {study.best.recipe.metric} on test")
+    else:
+        show_metrics(study.test, f"test of the best trial ({study.best.folder})")
+
+
+def trial_rows(study: Study) -> list[dict[str, Any]]:
+    """Return the finished trials, best first."""
+    metric = study.best.recipe.metric
+    sign = -1 if higher_is_better(metric) else 1
+    done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    several = len({t.user_attrs.get("family") for t in done}) > 1
+    rows = []
+    for trial in sorted(done, key=lambda t: sign * (t.values or [0.0])[0]):
+        values = trial.values or [0.0]
+        row: dict[str, Any] = {"trial": trial.number, metric: values[0]}
+        if several:
+            row["family"] = trial.user_attrs.get("family")
+        if len(values) > 1:
+            cost = trial.user_attrs.get("cost", {})
+            row |= {name: cost.get(name) for name in ("seconds", "memory")}
+        rows.append({**row, **trial.params})
+    return rows
+
+
+def pareto(study: Study) -> list[int]:
+    """Return the numbers of the trials that no other beats in every objective."""
+    if len(study.record.directions) < 2:
+        return []
+    return [trial.number for trial in study.record.best_trials]
+
+
+def finalist_rows(study: Study) -> list[dict[str, Any]]:
+    """Return a line for each finalist."""
+    found = []
+    for row in study.finalists:
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.4f}"
+        line = {
+            "trial": row["trial"],
+            "family": row["family"],
+            "settings": settings(row["params"]),
+            "test": f"{row['test']:.4f}{spread}",
+            "optimism": row["optimism"],
+        }
+        if "p" in row:
+            line["against uniform"] = f"{row['difference']:+.4f}"
+            line["95%"] = f"{row['low']:+.4f} to {row['high']:+.4f}"
+            line["p (Holm)"] = row["p"]
+        elif row["baseline"]:
+            line["against uniform"] = "baseline"
+        found.append(line)
+    return found
