@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from hardneg.datasets.errors import DataWarning, HardnegError
+from hardneg.engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
 from hardneg.engine.cli import app
 from hardneg.engine.interrupt import Interrupted
 from hardneg.tuning import cli as _studies  # noqa: F401  # adds its command to the app
