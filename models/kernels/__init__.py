@@ -33,6 +33,11 @@ def _compiled() -> ModuleType | None:
     return fused
 
 
+def backend() -> str:
+    """Return what computes float32 scores on the CPU: "numba", or "eager" without it."""
+    return "eager" if _compiled() is None else "numba"
+
+
 def _fused(*tensors: Tensor) -> ModuleType | None:
     """Return the module whose kernels take these tensors, None for the eager path."""
     if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors):
