@@ -46,7 +46,7 @@ def verdict(group: Group, metric: str) -> str:
 def title(group: Group) -> str:
     """Name a group with its number of seeds."""
     n = len(group.runs)
-    return group.name if n == 1 else f"{group.name} and {n - 1} more seed{'s' if n > 2 else ''}"
+    return group.name if n == 1 else f"{group.name} ({n} seeds)"
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

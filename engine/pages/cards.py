@@ -45,7 +45,7 @@ def data(run: Run) -> str:
                 "format": card.format,
                 "density": share,
                 "duplicates left": found["duplicates left"],
-                "time span": " to ".join(found.get("time span") or ()),
+                "time span": " to ".join(found.get("time span") or ()).replace("T", " "),
                 "relation categories": found.get("relation categories"),
                 "leakage": {k: f"{v:.1%}" for k, v in card.leakage.items()},
                 "notes": card.notes,

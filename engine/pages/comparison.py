@@ -78,8 +78,8 @@ def _figures(comparison: Comparison) -> str:
         for row, group in zip(rows, comparison.groups, strict=True):
             found = group.against.get(metric)
             row.pop("train s")
-            row["better on"] = f"{found.better:.1%}" if found else ""
-            row["worse on"] = f"{found.worse:.1%}" if found else ""
+            shares = f"{found.better:.1%} / {found.worse:.1%}" if found else ""
+            row["better / worse on"] = shares
         best = max(comparison.groups, key=lambda g: _up(metric) * g.mean(metric))
         parts.append(f"<h3>{escape(metric)}</h3>" + table(rows, comparison.groups.index(best)))
     return "".join(parts)

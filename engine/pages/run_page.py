@@ -19,6 +19,7 @@ from .embedding_map import embedding_map
 from .examples import examples
 from .html import Section, facts, figures, folded, grid, page, paragraph, table
 
+TITLES = {"held_out_gradient": "gradient share of held-out positives"}  # where nothing is above it
 COSTS = ("train_seconds", "test_seconds", "peak_memory_bytes")
 
 
@@ -126,7 +127,7 @@ def _radar(history: list[dict[str, Any]]) -> str:
     for name in CURVES:
         points = _points(lines_, name)
         if len({p.y for p in points}) > 1:
-            label = NAMES[name]
+            label = TITLES.get(name, NAMES[name])
             charts.append(lines(label[:1].upper() + label[1:], [points], "epoch"))
     last = readings[-1]
     rows = {label: last[name] for name, label in NAMES.items() if name in last}

@@ -32,6 +32,7 @@ td, th { padding: .24rem 1.1rem .24rem 0; border-bottom: 1px solid var(--rule); 
 td { vertical-align: top } thead th { border-bottom-color: var(--muted) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 tr.strong td { font-weight: 600 } td.name { overflow-wrap: anywhere; min-width: 6rem }
+thead ~ tbody td.name:first-child { min-width: 8rem }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; margin: 1.4rem 0 .6rem }
 .figures div { min-width: 5rem } .figures b { display: block; font-size: 1.5rem; line-height: 1.25;
   font-weight: 600; font-variant-numeric: tabular-nums }

@@ -97,7 +97,7 @@ def test_rows_and_plain_values_tell_the_same(made):
     found = compare([made / name for name in ("a0", "a1", "b0")])
     rows = rows_of(found, "NDCG@10")
     assert rows[0]["verdict"] == "baseline"
-    assert rows[0]["run"] == "a0 and 1 more seed"
+    assert rows[0]["run"] == "a0 (2 seeds)"
     values = plain(found)["groups"][1]
     assert values["changes"] == {"model": "LightGCN(dim=8, layers=2)"}
     told = values["metrics"]["NDCG@10"]["difference"]

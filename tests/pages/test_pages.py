@@ -180,7 +180,7 @@ def test_the_page_of_a_comparison_shows_figures_and_what_differs(pages):
     folders = [pages / name for name in ("graph-0", "graph-1", "sequence", "baseline")]
     text = comparison_page(compare(folders))
     read = Reader(text)
-    assert "graph-0 and 1 more seed" in read.text
+    assert "graph-0 (2 seeds)" in read.text
     assert "SASRec(dim=8, max_length=6)" in read.text
     assert "95% interval" in read.text
     assert not re.search(r"<script|https?://", text)
