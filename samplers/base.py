@@ -145,9 +145,11 @@ class Proposal(NegativeSampler):
 
     Attributes:
         elastic: whether the number of columns follows the batch instead of `num`.
+        loose: whether some columns are vectors without a row of the table.
     """
 
     elastic: bool = False
+    loose: bool = False
 
     def draws(self, ask: Ask) -> int | Tensor | None:
         """Return how many columns a draw fills, before it; None says all of them."""

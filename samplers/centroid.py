@@ -44,6 +44,7 @@ class Centroid(Proposal):
     medoid: Tensor  # (C,) the member nearest to each centroid
     pools = 1  # the batch shares its columns
     width_name = "clusters"
+    loose = True
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class CrossBatch(Proposal):
     step: Tensor  # () int64, draws so far
     log_frequency: Tensor  # (N,)
     width_name = "capacity"
+    loose = True
 
     def __init__(
         self,

@@ -88,6 +88,12 @@ class Mix(Refiner):
 
     def follow(self, source: NegativeSampler) -> None:
         """Check k against what comes before, and say how many columns there are then."""
+        if self.of == "positive" and getattr(source, "loose", False):
+            raise UsageError(
+                f"Mix(of='positive') needs candidates of the table, and some of "
+                f"{type(source).__name__}'s are vectors without a row; use of='pairs', or another "
+                "proposal"
+            )
         pool = getattr(source, "num", None)
         if not isinstance(pool, int):
             return
@@ -138,11 +144,7 @@ class Mix(Refiner):
         """Return vectors (M, k, D), and the columns (M, k) that hop 0 came from."""
         tables = live.hops()
         tables = (live.nodes,) if len(tables) == 1 else tables
-        if negatives.vectors is not None:
-            raise UsageError(
-                "Mix(of='positive') needs candidates of the table, and some negatives here are "
-                "vectors without a row; use of='pairs', or another proposal"
-            )
+        assert negatives.vectors is None  # `follow` refuses what proposes them
         M, K = scores.shape
         made = min(self.made, K)
         run = K // made

@@ -38,10 +38,10 @@ class Mixture(Proposal):
 
     def __init__(
         self,
-        first: Proposal,
-        second: Proposal,
-        third: Proposal | None = None,
-        fourth: Proposal | None = None,
+        first: NegativeSampler,  # wider than it takes, so that the refusal below is its own
+        second: NegativeSampler,
+        third: NegativeSampler | None = None,
+        fourth: NegativeSampler | None = None,
     ) -> None:
         super().__init__()
         flat: list[Proposal] = []
@@ -57,6 +57,7 @@ class Mixture(Proposal):
                 )
         self.parts = nn.ModuleList(flat)
         self.elastic = any(part.elastic for part in flat)
+        self.loose = any(part.loose for part in flat)
         widths = [width for part in flat if isinstance(width := getattr(part, "num", None), int)]
         if len(widths) == len(flat):
             self.num = sum(widths)

@@ -9,7 +9,7 @@ from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.losses import BPR
 from hardneg.models.similarity import Cosine, Distance, Dot
-from hardneg.samplers import InBatch, Mix, Negatives, TopK, Uniform
+from hardneg.samplers import Centroid, CrossBatch, InBatch, Mix, Mixture, Negatives, TopK, Uniform
 from hardneg.samplers.base import Live
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,8 +167,11 @@ def test_pairs_of_vectors_without_a_row(make_ask):
     torch.testing.assert_close(made, (ask.query @ loose.mean(0))[:, None].expand(M, 4))
     (gradient,) = torch.autograd.grad(made.sum(), table)
     assert not gradient.to_dense().any()
-    with pytest.raises(UsageError, match="vectors without a row; use of='pairs'"):
-        Mix().refine(negatives, scores, ask)
+    for make in (lambda: Centroid(4), lambda: Mixture(Uniform(4), CrossBatch(4))):
+        with pytest.raises(UsageError, match=r"are vectors without a row; use of='pairs'"):
+            make() | Mix()
+        assert make() | Mix(of="pairs")
+        assert make() | TopK(2) | Mix()  # then the candidates they go by stand for them
 
 
 def test_the_pool_may_stay(make_ask):

@@ -153,27 +153,19 @@ def test_a_step_never_looks_at_a_value(proposal):
 )
 def test_neither_does_what_makes_vectors(mix, hops):
     ask, similarity = valueless_ask(), Dot().to("meta")
-    nodes = ask.table
-    tables = (nodes,) if hops == 1 else tuple(nodes * 1 for _ in range(hops))
-    live = Live(ask.query, nodes, lambda v: similarity.rowwise(ask.query, v), lambda: tables)
+    tables = (ask.table,) if hops == 1 else tuple(ask.table * 1 for _ in range(hops))
+    live = Live(ask.query, ask.table, lambda v: similarity.rowwise(ask.query, v), lambda: tables)
     seen = ask._replace(positive_score=ask.score(ask.positive[:, None])[:, 0], live=live)
     pools = [Uniform(8), Uniform(8, pools=5), Uniform(8, pools="own")]
     if isinstance(mix, Mix) and mix.of == "pairs":
         pools.append(Mixture(Uniform(8), CrossBatch(6, 0)))
     for pool in pools:
         sampler = on_device(pool) | mix
-        nodes = ask.table
-        tables = (nodes,) if hops == 1 else tuple(nodes * 1 for _ in range(hops))
-        similarity = Dot().to("meta")
-        live = Live(
-            ask.query, nodes, lambda v: similarity.rowwise(ask.query, v), lambda t=tables: t
-        )
-        seen = ask._replace(positive_score=ask.score(ask.positive[:, None])[:, 0], live=live)
         negatives = sampler.propose(ask)
         kept, scores = sampler.refine(negatives, ask.score(negatives.ids), seen)
         assert scores.shape == kept.ids.shape
         assert scores.device.type == kept.ids.device.type == "meta"
-        BPR()(seen.positive_score, scores, kept).sum().backward()
+        BPR()(seen.positive_score, scores, kept).sum().backward(retain_graph=True)
 
 
 def test_neither_does_what_a_sampler_learns_nor_a_coupling():
