@@ -11,7 +11,7 @@ from ..console import text_of
 from .style import STYLE
 
 # Forbids every request: a page that asked for something would show it on the console.
-FIGURE = re.compile(r"[±+\-−]?\d[\d.,%e+\-−– to]*")  # text that is read as a number
+FIGURE = re.compile(r"[±+\-−]?\d[\d.,%e+\-−–/ to]*")  # text that is read as a number
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
