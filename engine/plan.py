@@ -24,7 +24,7 @@ from .fit import check, foretold
 from .footprint import Needs
 from .job import Job, choose_device
 from .losses.base import TableLoss
-from .machine import forget_peak, free_disk, free_memory, limit_threads, peak_memory, size_text
+from .machine import forget_peak, free_disk, free_memory, limit_threads, peak_memory
 from .progress import Reporter
 from .recipe import Recipe
 from .trainer import Trainer
@@ -260,43 +260,3 @@ def typical(seconds: list[float]) -> float:
     """Return the mean without the slowest and fastest tenth, which the machine's others made."""
     cut = len(seconds) // 10
     return fmean(sorted(seconds)[cut : len(seconds) - cut])
-
-
-def rows(found: dict[str, Any]) -> list[dict[str, str]]:
-    """Write a plan as lines of two columns for people."""
-    parts = found["memory_parts_bytes"]
-    biggest = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)
-    device = found["device_peak_bytes"]
-    disk = found["disk_bytes"]
-    lines = {
-        "step": f"{time_text(found['seconds_per_step'])}: {found['rows_per_step']:,} rows x "
-        f"{found['negatives_per_row']:,} negatives"
-        if found["epochs"]
-        else "",
-        "epoch": f"{time_text(found['seconds_per_epoch'])}: {found['steps_per_epoch']:,} steps of "
-        f"batch_size {found['batch_size']:,}"
-        if found["epochs"]
-        else "nothing to train",
-        "validation": f"{time_text(found['seconds_per_validation'])} x {found['validations']}",
-        "test": time_text(found["seconds_of_test"]),
-        "whole run": f"at most {time_text(found['seconds_in_all'])}: {found['epochs']} epochs",
-        "memory": f"about {size_text(found['memory_bytes'])}: {biggest}" if parts else "",
-        "peak of the probe": f"{size_text(found['host_peak_bytes'])}, with Python and its libraries"
-        + (f"; {size_text(device)} on the device" if device is not None else ""),
-        "free memory": size_text(found["free_memory_bytes"] or 0),
-        "disk": f"{size_text(sum(disk.values()))}: "
-        + ", ".join(f"{name} {size_text(size)}" for name, size in disk.items())
-        + f"; {size_text(found['free_disk_bytes'])} free",
-        "device": f"{found['device']}, {found['threads']} threads, {found['backend']} kernels",
-        "evaluation block": f"{found['evaluation_block']:,} queries at once",
-        "loss chunk": f"{found['loss_chunk']:,} candidates" if found["loss_chunk"] else "",
-    }
-    return [{"what": name, "value": text} for name, text in lines.items() if text]
-
-
-def time_text(seconds: float) -> str:
-    """75 -> '1.2 min'."""
-    for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{1000 * seconds:.3g} ms"
