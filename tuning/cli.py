@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine import plan_cli as _plan  # noqa: F401  # adds its command to the app
+from ..engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
 from ..engine import plan_cli as _plan  # noqa: F401  # adds its command to the app
 from ..engine import stages_cli as _stages  # noqa: F401  # adds its commands to the app
 from ..engine.allocator import keep_big_blocks
