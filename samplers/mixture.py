@@ -22,8 +22,8 @@ class Mixture(Proposal):
     none. ``Mixture(InBatch(), Uniform(64))`` is mixed negative sampling; without the uniform
     columns it is `InBatch`. ``Mixture(InBatch(), CrossBatch(4096))`` reaches over several batches.
 
-    Give the parts the same `pools`, and `InBatch`, `CrossBatch` and `Centroid` parts with pools=1: a
-    shared pool beside an own one is copied for every row, and M copies of M columns are gathered.
+    Give the parts the same `pools`, and parts beside `InBatch`, `CrossBatch` and `Centroid` one:
+    a shared pool beside an own one is copied for every row, and M copies of M columns gathered.
 
     Args:
         first: a proposal.

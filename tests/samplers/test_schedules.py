@@ -129,7 +129,7 @@ def test_in_a_recipe_they_are_read_written_and_built():
     pipeline = Pipeline(*(components.build(s, "negatives", "negatives") for s in expression))
     assert pipeline.schedules() == {
         "Tilt.beta": Linear(0, 2, epochs=10),
-        "TopK.num_schedule": Doubling(2, 32, every=2),
+        "TopK.num": Doubling(2, 32, every=2),
     }
 
 
