@@ -1,0 +1,233 @@
+"""Studies whole: families, objectives, limits, pruning, lack of memory, time and finalists."""
+
+import json
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from hardneg.datasets.errors import DataError, ResourceError, UsageError
+from hardneg.engine.job import Job
+from hardneg.engine.trainer import Trainer
+from hardneg.tuning import storage as storages
+from hardneg.tuning.engines import PRUNERS, SAMPLERS, make_pruner, prunes, suggest
+from hardneg.tuning.objective import objective
+from hardneg.tuning.results import pareto, show_study
+from hardneg.tuning.study import Options, prepare, seconds_of, tune
+
+pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
+LR = ["optimizer.lr"]
+UP = optuna.study.StudyDirection.MAXIMIZE
+DOWN = optuna.study.StudyDirection.MINIMIZE
+
+
+@pytest.fixture
+def fields(small):
+    return {
+        "model": "LightGCN(dim=4, layers=0)",
+        "dataset": str(small / "log.csv"),
+        "split": "LeaveOneOut()",
+        "negatives": "Uniform(8) | TopK(2)",
+        "batch_size": 64,
+        "epochs": 2,
+    }
+
+
+def test_defaults_and_baseline_come_first_and_the_finalists_alone_are_tested(
+    fields, tmp_path, capsys
+):
+    options = {"objectives": ["quality", "seconds", "memory"], "limits": ["rank_me>=1"]}
+    study = tune(
+        fields, trials=4, search=LR, out=tmp_path / "s", quiet=True, finalists=1, seeds=2, **options
+    )
+    trials = study.record.trials
+    names = [t.user_attrs["family"] for t in trials]
+    assert names == ["Uniform(num=8) | TopK(num=2)", "Uniform(num=8)"] * 2
+    assert [t.params["optimizer.Adam.lr"] for t in trials[:2]] == [0.01, 0.01]
+    assert all(len(t.values) == 3 and min(t.values[1:]) >= 0 for t in trials)
+    assert all(t.constraints["rank_me"] <= 0 for t in trials)
+    assert set(pareto(study)) <= {0, 1, 2, 3}
+    assert pareto(study)
+    tested = list((tmp_path / "s").glob("**/queries.safetensors"))
+    assert all(path.parts[-3] == "finalists" for path in tested)
+    assert not (tmp_path / "s" / "test.json").exists()
+    rows = study.finalists
+    assert len(tested) == 2 * len(rows)
+    for row in rows:
+        assert row["optimism"] == pytest.approx(row["validation"] - row["test"])
+        assert row["baseline"] or 0 <= row["p"] <= 1
+    show_study(study, as_json=True)
+    assert json.loads(capsys.readouterr().out)["finalists"] == list(rows)
+
+
+def test_lack_of_memory_is_an_infeasible_trial(fields, tmp_path, monkeypatch):
+    usual, count = Trainer.run, 0
+
+    def run(self, **options):
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return usual(self, **options)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    study = tune(fields, baseline=False, trials=2, search=LR, out=tmp_path / "s", quiet=True)
+    first, second = study.record.trials
+    assert (first.state, second.state) == (TrialState.PRUNED, TrialState.COMPLETE)
+    assert first.constraints["runs"] > 0 >= second.constraints["runs"]
+    assert first.user_attrs["why"] == "infeasible: out of memory"
+
+
+def test_a_limit_that_no_trial_keeps_leaves_no_winner(fields, tmp_path):
+    with pytest.raises(ResourceError, match="no trial finished"):
+        tune(fields, trials=1, search=LR, out=tmp_path / "s", quiet=True, limits=["rank_me>=99"])
+
+
+def test_a_full_disk_stops_the_study_and_the_trial_goes_on_later(fields, tmp_path, monkeypatch):
+    def run(self, **options):
+        raise ResourceError("cannot write metrics.jsonl: no space; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", run)
+        with pytest.raises(ResourceError, match="free some space"):
+            tune(fields, trials=2, search=LR, out=tmp_path / "s", quiet=True)
+    study = tune(fields, trials=2, search=LR, out=tmp_path / "s", quiet=True)
+    assert [t.state for t in study.record.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_time_that_is_up_keeps_the_running_trial(fields, tmp_path):
+    with pytest.raises(ResourceError, match="no trial finished"):
+        tune(fields, trials=2, search=LR, out=tmp_path / "s", quiet=True, until="0.001s")
+    study = tune(fields, trials=2, search=LR, out=tmp_path / "s", quiet=True)
+    assert len(study.record.trials) == 2
+
+
+def test_another_space_is_refused_and_none_goes_on(fields, tmp_path):
+    out = tmp_path / "s"
+    tune(fields, trials=1, search=LR, out=out, quiet=True)
+    with pytest.raises(UsageError, match=r"holds a study with search = .*leave search out"):
+        tune(fields, trials=1, search=["negatives.TopK.num"], out=out, quiet=True)
+    plan = prepare(out / "recipe.toml", Options(), out)
+    assert set(plan.families[0].ranges) == {"optimizer.Adam.lr"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "tpee"}, "sampler = 'tpee'.*did you mean 'tpe'"),
+        ({"pruner": "medium"}, "pruner = 'medium'.*did you mean 'median'"),
+        ({"until": "soon"}, "until = 'soon' cannot be read; write 2h"),
+        ({"objectives": ["seconds"]}, "quality comes first"),
+        ({"objectives": ["quality", "recall"]}, "no 'recall'; choose from"),
+        ({"limits": ["memory>=2G"]}, "memory is limited by <=, not >="),
+        ({"limits": ["heat<=2"]}, "limits: no 'heat'"),
+        ({"limits": ["memory"]}, "cannot be read; write memory<=2G"),
+        ({"finalists": -1}, "give 0 or more finalists"),
+        ({"storage": "postgresql://nobody:secret@127.0.0.1:1/x"}, r"nobody:\*\*\*@|psycopg2"),
+        ({"storage": "there/is/no/such.journal"}, "give a file in a folder that exists"),
+    ],
+)
+def test_bad_input_is_one_sentence(options, message, fields, tmp_path):
+    with pytest.raises((UsageError, ResourceError), match=message) as trouble:
+        tune(fields, trials=1, search=LR, out=tmp_path / "s", quiet=True, **options)
+    assert "\n" not in str(trouble.value)
+    assert "secret" not in str(trouble.value)
+
+
+def test_a_metric_the_task_does_not_have(fields, tmp_path):
+    with pytest.raises(UsageError, match="metric"):
+        tune({**fields, "metric": "F1@10"}, trials=1, out=tmp_path / "s", quiet=True)
+
+
+def test_a_locked_storage_says_so_and_stays_readable(fields, tmp_path, monkeypatch):
+    import sqlite3
+
+    out = tmp_path / "s"
+    tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
+    monkeypatch.setattr(storages, "WAIT", 0.1)
+    holder = sqlite3.connect(out / "study.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(ResourceError, match=r"study\.db is locked by another program"):
+            tune(fields, baseline=False, trials=2, search=LR, out=out, quiet=True)
+    finally:
+        holder.close()
+    study = tune(fields, baseline=False, trials=2, search=LR, out=out, quiet=True)
+    assert len(study.record.trials) == 2
+
+
+def test_a_storage_of_another_version_and_one_that_is_none(fields, tmp_path):
+    import sqlite3
+
+    out = tmp_path / "s"
+    tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
+    with sqlite3.connect(out / "study.db") as file:
+        file.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
+    file.close()
+    with pytest.raises(UsageError, match=r"written by another version of Optuna.*upgrade"):
+        tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
+    (out / "study.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(DataError, match=r"is not an SQLite database; restore it"):
+        tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("directions", [[UP], [UP, DOWN]], ids=["one", "two"])
+def test_a_point_depends_on_the_past_alone(sampler, directions):
+    space = {
+        "k": optuna.distributions.IntDistribution(1, 64, log=True),
+        "t": optuna.distributions.FloatDistribution(0.0, 1.0),
+    }
+    past = []
+    for number in range(7):
+        params = suggest(sampler, 3, number, past, space, directions)
+        assert params == suggest(sampler, 3, number, past, space, directions)
+        values = [params["t"]] * len(directions)
+        past.append(
+            optuna.trial.create_trial(
+                values=values,
+                params=params,
+                distributions=space,
+                system_attrs={"constraints:runs": -1.0},
+            )
+        )
+    assert len({tuple(t.params.values()) for t in past}) > 3
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_a_bad_trial_among_good_ones_is_pruned_on_the_primary(name):
+    def trial(state, values, level, last):
+        curve = {epoch: level + epoch / 100 for epoch in range(1, last + 1)}
+        return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
+
+    past = [trial(TrialState.COMPLETE, [0.8, 1.0], 0.5 + n / 100, 27) for n in range(9)]
+    now = trial(TrialState.RUNNING, None, 0.1, 9)
+    pruned, notes = prunes(make_pruner(name, 27, 1), [*past, now], 9, UP)
+    assert pruned == (name in ("median", "wilcoxon"))
+    assert bool(notes) == (name == "hyperband")
+
+
+def test_times_and_limits_are_read():
+    assert seconds_of("1h30m") == 5400
+    assert objective((), ["memory<=2G", "false_negatives<=5%"]).limits == {
+        "memory": 2e9,
+        "held_out": pytest.approx(0.05),
+    }
+
+
+def test_pruning_keeps_what_was_reported(fields, tmp_path, monkeypatch):
+    values = iter([0.5, 0.5, 0.5] * 5 + [0.01] * 9)
+
+    def evaluate(self, split, limit=0):
+        return {self.recipe.metric: next(values)}
+
+    monkeypatch.setattr(Job, "evaluate", evaluate)
+    fields |= {"radar": False}
+    study = tune(
+        fields, baseline=False, trials=6, search=LR, out=tmp_path / "s", quiet=True,
+        pruner="median",
+    )  # fmt: skip
+    last = study.record.trials[-1]
+    assert last.state == TrialState.PRUNED
+    assert last.user_attrs["why"] == "pruned at epoch 1"
+    assert last.intermediate_values == {1: 0.01}
