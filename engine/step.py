@@ -63,7 +63,9 @@ def batch_loss(
     else:
         ask = _ask(model, q, nodes, batch, known, generator)
         negatives = sampler.propose(ask)
-        ids = negatives.ids
+        ids = torch.cat(
+            [pool.flatten() for pool in negatives.scored()] or [negatives.ids.flatten()]
+        )
         positive = model.score(q, nodes, batch.positive[:, None]).squeeze(1)  # (M,)
         scores = score_negatives(model, q, nodes, negatives)  # (M, K)
         scored = scores.numel()
@@ -83,14 +85,11 @@ def batch_loss(
 
 def score_negatives(model: Model, q: Tensor, nodes: Tensor, negatives: Negatives) -> Tensor:
     """Score ids against the table and the vectors without a row against themselves: (M, K)."""
-    if negatives.vectors is None:
-        return model.score(q, nodes, negatives.ids)
-    E = len(negatives.vectors)
-    own = torch.arange(E, device=q.device)[None]
-    loose = model.score(q, negatives.vectors.detach(), own)  # (M, E)
-    if negatives.ids.shape[1] == E:
-        return loose
-    return torch.cat([model.score(q, nodes, negatives.ids[:, :-E]), loose], 1)
+    parts = [model.score(q, nodes, pool) for pool in negatives.scored()]
+    if negatives.vectors is not None:
+        own = torch.arange(len(negatives.vectors), device=q.device)[None]
+        parts.append(model.score(q, negatives.vectors.detach(), own))  # (M, E)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _ask(

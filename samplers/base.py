@@ -55,6 +55,16 @@ class Negatives(NamedTuple):
     valid: Tensor | None = None  # (M, K) bool, False = known positive or filtered out
     weight: Tensor | None = None  # (M, K) log-weights, any row constant; None = uniform
     vectors: Tensor | None = None  # (E, D), no gradient: scored in place of the last E columns' ids
+    pools: tuple[Tensor, ...] | None = (
+        None  # (G_i, K_i): the columns before those, less often copied
+    )
+
+    def scored(self) -> tuple[Tensor, ...]:
+        """Return the ids to score against the table, in order: pools (G_i, K_i) of few copies."""
+        if self.pools is not None:
+            return self.pools
+        width = self.ids.shape[1] - (0 if self.vectors is None else len(self.vectors))
+        return (self.ids[:, :width],) if width else ()
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Weights (M, K) that sum to 1 over the valid columns of a row, 0 elsewhere, detached.

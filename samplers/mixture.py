@@ -22,8 +22,8 @@ class Mixture(Proposal):
     none. ``Mixture(InBatch(), Uniform(64))`` is mixed negative sampling; without the uniform
     columns it is `InBatch`. ``Mixture(InBatch(), CrossBatch(4096))`` reaches over several batches.
 
-    Give the parts the same `pools`, and parts beside `InBatch`, `CrossBatch` and `Centroid` one:
-    a shared pool beside an own one is copied for every row, and M copies of M columns gathered.
+    Parts may differ in their `pools`: each is scored in its own, so a shared pool beside an own one
+    is one product for all rows; ids, masks and `log_q` are (M, sum of K_i) numbers then.
 
     Args:
         first: a proposal.
@@ -90,7 +90,13 @@ class Mixture(Proposal):
             self._join_valid([one.valid for one in drawn], M, ids.device),
             self._join_weight(drawn, M, ids.device),
             torch.cat(vectors) if vectors else None,
+            self._pools(drawn),
         )
+
+    def _pools(self, drawn: list[Negatives]) -> tuple[Tensor, ...]:
+        """Return each part's pools as it drew them: a shared one is scored once for all rows."""
+        kept = zip(drawn, self._split, strict=True)
+        return tuple(one.ids[:, : k - e] for one, (k, e) in kept if k > e)
 
     def draws(self, ask: Ask) -> int | Tensor | None:
         """Return the sum of the parts', None when one part does not say."""

@@ -9,7 +9,10 @@ from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.training import Training
 from hardneg.engine import components
+from hardneg.engine.step import score_negatives
+from hardneg.models.lightgcn import LightGCN
 from hardneg.samplers import (
+    Ask,
     CrossBatch,
     Hardest,
     InBatch,
@@ -176,3 +179,20 @@ def test_recipe_text_builds_searches_and_changes():
     [spec] = components.parse("Mixture(Uniform(8), TopK(4))", "negatives")
     with pytest.raises(UsageError, match=r"TopK in Mixture is no proposal; .* behind"):
         components.build(spec, "negatives", "negatives")
+
+
+def test_a_shared_pool_beside_an_own_one_is_scored_once_for_all_rows(interactions):
+    """Parts are scored in their own pools, with the scores of the joined ids."""
+    torch.manual_seed(0)
+    model = LightGCN(interactions, dim=8, layers=0)
+    batch = interactions.batch(torch.arange(10))
+    nodes = model.nodes()
+    q = model.encode(batch.query, nodes)
+    sampler = Mixture(InBatch(), Uniform(3, pools="own"), Uniform(4, pools=2))
+    ask = Ask(batch.positive, batch.row, q.detach(), nodes[:15].detach(), None, None, None)
+    negatives = sampler.propose(ask)
+    assert [tuple(pool.shape) for pool in negatives.scored()] == [(1, 10), (10, 3), (2, 4)]
+    found = score_negatives(model, q, nodes, negatives)
+    torch.testing.assert_close(found, model.score(q, nodes, negatives.ids))
+    found.square().sum().backward()
+    assert model.ego.grad._nnz() <= 10 + 30 + 8 + 10, "rows gathered, not (M, K)"
