@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from hardneg.datasets.errors import DataWarning, HardnegError
+from hardneg.datasets.errors import DataWarning, HardnegError, SlowWarning
 from hardneg.engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
 from hardneg.engine.cli import app
 from hardneg.engine.interrupt import Interrupted
@@ -51,8 +51,8 @@ def _is_memory(text: str) -> bool:
 
 
 def _warn(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
-    """Say what is odd about the data in one line; other warnings look as they always do."""
-    if issubclass(category, DataWarning):
+    """Say in one line what is odd about the data or slow here; other warnings look as always."""
+    if issubclass(category, (DataWarning, SlowWarning)):
         print(f"warning: {message}", file=sys.stderr)
     else:
         USUAL_WARNING(message, category, filename, lineno, *rest)

@@ -38,3 +38,7 @@ def closest(name: str, options: Iterable[str]) -> str:
 
 class DataWarning(UserWarning):
     """Something in the data that does not stop a run but changes what its numbers mean."""
+
+
+class SlowWarning(UserWarning):
+    """Something of this installation that makes a run slower but changes no number."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import compiled
 from .batch import ungroup
+from .compiled import njit, prange
 
 
 class Positives:
@@ -82,14 +83,14 @@ class Positives:
         searched in the row's slice, O(K log known). Elsewhere one `searchsorted` over all keys.
         """
         M, K = len(row), ids.shape[1]
-        if self.keys.device.type == "cpu":
+        if self.keys.device.type == "cpu" and compiled.available():
             start, stop = self.bounds(row)
             out = np.zeros((M, K), dtype=np.bool_)
             size = max(1, -(-M // max(1, ids.shape[0])))
             kernel: Any = _contains_own if size <= 4 else _contains_shared
             kernel(
                 self.keys.numpy(), start.numpy(), stop.numpy(), row.contiguous().numpy(),
-                ids.contiguous().numpy(), self.num_candidates, size, numba.get_num_threads(), out,
+                ids.contiguous().numpy(), self.num_candidates, size, compiled.num_threads(), out,
             )  # fmt: skip
             return torch.from_numpy(out)
         if len(self.keys) == 0:
@@ -99,9 +100,9 @@ class Positives:
         return self.keys[at] == wanted
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True)
 def _contains_own(keys, start, stop, row, ids, N, size, workers, out):  # type: ignore[no-untyped-def]
-    for m in numba.prange(len(row)):
+    for m in prange(len(row)):
         lo, hi = start[m], stop[m]
         if lo == hi:
             continue
@@ -119,10 +120,10 @@ def _contains_own(keys, start, stop, row, ids, N, size, workers, out):  # type: 
             out[m, k] = a < hi and keys[a] == want
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True)
 def _contains_shared(keys, start, stop, row, ids, N, size, workers, out):  # type: ignore[no-untyped-def]
     M, K = out.shape
-    for worker in numba.prange(workers):
+    for worker in prange(workers):
         first = np.full(N, -1, dtype=np.int32)  # candidate -> a column of the pool
         following = np.empty(K, dtype=np.int32)  # column -> next column with the same candidate
         loaded = -1

@@ -16,10 +16,18 @@ PACKAGES = (
 
 def examine() -> dict[str, Any]:
     """Return versions, devices, threads, folders and, under `problems`, what to mend."""
-    import numba
     import torch
 
+    from ..datasets import compiled
     from ..datasets.cache import cache_folder
+    from .machine import limit_threads
+
+    problems = [*limit_threads(), *_problems()]
+    if compiled.REASON:
+        problems.append(
+            f"numba does not load ({compiled.REASON}), so kernels run in plain PyTorch, up to 40 "
+            "times slower: pip install --force-reinstall numba"
+        )
 
     found: dict[str, Any] = {
         "hardneg": package_version("hardneg"),
@@ -27,12 +35,12 @@ def examine() -> dict[str, Any]:
         **{name: package_version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch threads": torch.get_num_threads(),
-        "numba threads": numba.get_num_threads(),
+        "numba threads": compiled.num_threads(),
         "HARDNEG_DATA": os.environ.get("HARDNEG_DATA", "not set"),
         "cache": str(cache_folder()),
         "free disk GiB": round(shutil.disk_usage(".").free / 2**30, 1),
     }
-    found["problems"] = "; ".join(_problems()) or "none"
+    found["problems"] = "; ".join(problems) or "none"
     return found
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ..datasets import compiled
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
@@ -27,13 +29,9 @@ def limit_threads() -> list[str]:
     if asked > most:
         torch.set_num_threads(most)
         notes.append(_sentence("OMP_NUM_THREADS", asked, most))
-    try:
-        import numba
-    except ImportError:
-        return notes
-    asked = numba.get_num_threads()
+    asked = compiled.num_threads()
     if asked > most:
-        numba.set_num_threads(most)
+        compiled.numba.set_num_threads(most)
         notes.append(_sentence("NUMBA_NUM_THREADS", asked, most))
     return notes
 

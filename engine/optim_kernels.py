@@ -3,13 +3,14 @@
 n gradient rows, duplicates allowed · V table rows · D width · W workers.
 """
 
-import numba
 import numpy as np
+
+from ..datasets.compiled import njit, prange
 
 _DIGIT = 11  # bits per pass of the radix sort: 2048 counters stay in the first-level cache
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def stable_order(ids, num_rows):  # type: ignore[no-untyped-def]
     """(n,) ids in [0, num_rows) -> (sorted ids (n,), stable order (n,)), both int64."""
     n = len(ids)
@@ -34,7 +35,7 @@ def stable_order(ids, num_rows):  # type: ignore[no-untyped-def]
     return source, order
 
 
-@numba.njit(cache=True, inline="always")
+@njit(cache=True, inline="always")
 def _share(ids, worker, workers):  # type: ignore[no-untyped-def]
     """First and one-past-last position of a worker, so that no row belongs to two workers."""
     n = len(ids)
@@ -46,7 +47,7 @@ def _share(ids, worker, workers):  # type: ignore[no-untyped-def]
     return lo, hi
 
 
-@numba.njit(cache=True, inline="always")
+@njit(cache=True, inline="always")
 def _merged(ids, order, values, lo, hi, buffer):  # type: ignore[no-untyped-def]
     """Sum of the gradient rows of ids[lo], and the position after its last one."""
     stop = lo + 1
@@ -62,13 +63,13 @@ def _merged(ids, order, values, lo, hi, buffer):  # type: ignore[no-untyped-def]
     return buffer, stop
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, cache=True, error_model="numpy")
 def adam_rows(ids, order, values, table, mean, square, step, lr, b1, b2, eps, decay, workers):  # type: ignore[no-untyped-def]
     """Step every row named in the sorted `ids`; `values[order]` are its gradient rows (n, D)."""
     real = table.dtype.type  # the rates come in double precision: 1 - b2 is lost in single
     c1, c2, keep1, keep2 = real(b1), real(b2), real(1.0 - b1), real(1.0 - b2)
     tiny, shrink = real(eps), real(1.0 - lr * decay)
-    for worker in numba.prange(workers):
+    for worker in prange(workers):
         lo, hi = _share(ids, worker, workers)
         buffer = np.empty(values.shape[1], values.dtype)
         while lo < hi:
@@ -86,11 +87,11 @@ def adam_rows(ids, order, values, table, mean, square, step, lr, b1, b2, eps, de
                 p[j] = shrink * p[j] - size * m[j] / (np.sqrt(v[j]) * scale + tiny)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, cache=True, error_model="numpy")
 def adagrad_rows(ids, order, values, table, total, lr, eps, workers):  # type: ignore[no-untyped-def]
     """Step every row named in the sorted `ids`; `values[order]` are its gradient rows (n, D)."""
     rate, tiny = table.dtype.type(lr), table.dtype.type(eps)
-    for worker in numba.prange(workers):
+    for worker in prange(workers):
         lo, hi = _share(ids, worker, workers)
         buffer = np.empty(values.shape[1], values.dtype)
         while lo < hi:

@@ -257,6 +257,6 @@ class _Probe:
 
 
 def typical(seconds: list[float]) -> float:
-    """Return the mean without the slowest and fastest tenth, which the machine's others made."""
-    cut = len(seconds) // 10
+    """Return the mean of the middle half; what others do on the machine is in the rest."""
+    cut = len(seconds) // 4
     return fmean(sorted(seconds)[cut : len(seconds) - cut])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets import compiled
 from ..datasets.batch import Question
+from ..datasets.compiled import njit, prange
 from ..datasets.errors import ResourceError, UsageError
 from ..datasets.positives import Positives
 
@@ -29,7 +30,7 @@ def rank_counts(
     A row's known positives are left out of the count, all but the target itself. On the CPU one
     compiled pass over the scores; elsewhere comparisons of at most b targets at a time.
     """
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu" or not compiled.available():
         return rank_counts_torch(scores, question, known)
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
@@ -90,7 +91,7 @@ def top_k(scores: Tensor, known: tuple[Tensor, Tensor] | None, k: int) -> tuple[
     return torch.where(best.values == -torch.inf, -1, best.indices), best.values
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _compare(scores, s):  # type: ignore[no-untyped-def]
     """How many scores are higher and how many the same; without a branch, so it is vector code."""
     higher, same = np.int32(0), np.int32(0)
@@ -100,7 +101,7 @@ def _compare(scores, s):  # type: ignore[no-untyped-def]
     return higher, same
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _any_nan(scores):  # type: ignore[no-untyped-def]
     nan = np.int32(0)
     for n in range(len(scores)):
@@ -108,7 +109,7 @@ def _any_nan(scores):  # type: ignore[no-untyped-def]
     return nan > 0
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
     lo, hi = 0, len(ordered)
     while lo < hi:
@@ -120,9 +121,9 @@ def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
     return lo
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True)
 def _rank_counts(scores, target, owner, keys, base, counts, nan):  # type: ignore[no-untyped-def]
-    for m in numba.prange(len(scores)):
+    for m in prange(len(scores)):
         row = scores[m]
         asked = range(_first_not_below(owner, m), _first_not_below(owner, m + 1))
         # A tile stays in the first-level cache while all targets of the row are compared with it:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from ..datasets import compiled
 from .optim_kernels import adagrad_rows, adam_rows, stable_order
 
 
@@ -129,7 +129,7 @@ class RowAdam(RowOptimizer):
             kernel(
                 ids, order, values, *map(_matrix, tensors), state["step"].numpy(),
                 float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"],
-                numba.get_num_threads(),
+                compiled.num_threads(),
             )  # fmt: skip
         else:
             adam_rows_torch(table, gradient, state, group)
@@ -183,7 +183,7 @@ class RowAdagrad(RowOptimizer):
             kernel: Any = adagrad_rows
             kernel(
                 ids, order, values, _matrix(table), _matrix(state["sum"]),
-                float(group["lr"]), group["eps"], numba.get_num_threads(),
+                float(group["lr"]), group["eps"], compiled.num_threads(),
             )  # fmt: skip
             return
         rows, g = merge(gradient)
@@ -214,7 +214,7 @@ def merge(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compiled(*tensors: Tensor) -> bool:
-    return all(
+    return compiled.available() and all(
         t.device.type == "cpu" and t.is_contiguous() and t.dtype in (torch.float32, torch.float64)
         for t in tensors
     )

@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..datasets import compiled
+from ..datasets.compiled import njit, prange
 
 CHUNKS = 64  # runs of rows with equally many edges, dealt to the threads
 
@@ -77,7 +79,7 @@ class Neighbours(nn.Module):
         """
         x = x.detach()
         base = None if base is None else base.detach()
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and compiled.available():
             out = np.empty((len(self.left), x.shape[1]), dtype=x.numpy().dtype)
             held = out if base is None else base.contiguous().numpy()
             kernel: Any = _sum
@@ -183,11 +185,11 @@ class _Smooth(torch.autograd.Function):
         return smooth(grads[0], ctx.graph, ctx.weights), None, None
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True, cache=True)
 def _sum(offsets, index, bounds, left, right, x, base, weight, with_base, out):  # type: ignore[no-untyped-def]
     D = x.shape[1]
     w = x.dtype.type(weight)
-    for chunk in numba.prange(len(bounds) - 1):
+    for chunk in prange(len(bounds) - 1):
         for r in range(bounds[chunk], bounds[chunk + 1]):
             row = out[r]
             for d in range(D):

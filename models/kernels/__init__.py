@@ -8,41 +8,25 @@ the two functions below and one line in `_fused`.
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from ...datasets import compiled
 from ..base import rows
-from . import eager
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    try:
-        from . import fused
-    except ImportError as error:
-        warnings.warn(
-            f"scores of distances run in plain PyTorch, 10 to 40 times slower: {error}; "
-            "install numba for the compiled kernels",
-            stacklevel=3,
-        )
-        return None
-    return fused
+from . import eager, fused
 
 
 def backend() -> str:
     """Return what computes float32 scores on the CPU: "numba", or "eager" without it."""
-    return "eager" if _compiled() is None else "numba"
+    return "numba" if compiled.available() else "eager"
 
 
 def _fused(*tensors: Tensor) -> ModuleType | None:
     """Return the module whose kernels take these tensors, None for the eager path."""
-    if all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors):
-        return _compiled()
-    return None
+    ours = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+    return fused if ours and compiled.available() else None
 
 
 def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,9 +35,9 @@ def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     What is scored then has a dense gradient of the size of what was touched, and a leaf table gets
     it as row-sparse. Duplicates are merged where that needs no host sync.
     """
-    fused = _fused(table)
-    if fused is not None:
-        return fused.compact(table, ids)
+    kernels = _fused(table)
+    if kernels is not None:
+        return kernels.compact(table, ids)
     if ids.numel() < len(table):
         where = torch.arange(ids.numel(), device=ids.device).view_as(ids)
         return rows(table, ids.reshape(-1)), where
@@ -65,7 +49,7 @@ def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
     whole = ids is None
     if ids is None:
         ids = torch.arange(len(table), device=table.device)[None]
-    fused = _fused(q, table)
-    if fused is not None:
-        return fused.scores(kind, q, table, ids, whole)
+    kernels = _fused(q, table)
+    if kernels is not None:
+        return kernels.scores(kind, q, table, ids, whole)
     return eager.scores(kind, q, table, ids)

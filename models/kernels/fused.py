@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...datasets import compiled
 from . import native
 
 SHARED = 4  # rows to a pool from which one pass over the pairs beats two
@@ -62,7 +62,7 @@ class _Scores(torch.autograd.Function):
 def _shared(ctx: Any, grad: Tensor, q: Tensor, table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     G, K = ids.shape
     groups = -(-len(q) // ctx.size)
-    wanted = -(-2 * numba.get_num_threads() // max(1, groups))  # two tasks a thread, or more
+    wanted = -(-2 * compiled.num_threads() // max(1, groups))  # two tasks a thread, or more
     splits = max(1, min(wanted, K, PARTIAL // max(1, q.nbytes)))
     to_q = q.new_zeros(splits, *q.shape)
     to_pool = q.new_zeros(G * K, q.shape[1])

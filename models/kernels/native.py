@@ -8,8 +8,9 @@ assumption that nothing is NaN or infinite, so that a diverged run is still seen
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from ...datasets.compiled import njit, prange
 
 DOT, L1, L2, COMPLEX = 0, 1, 2, 3
 KINDS = {"dot": DOT, "l1": L1, "l2": L2, "complex": COMPLEX}
@@ -20,7 +21,7 @@ _BLOCK = 16  # candidates of a forward task: 16 rows of 400 floats stay in a fir
 _TILE = 8  # candidates at a time backward, where their gradients are kept beside them
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@njit(fastmath=_FAST, inline="always")
 def _pair(kind, q, m, table, c):
     """The score or distance of row m of `q` and row c of `table`."""
     D = q.shape[1]
@@ -46,13 +47,13 @@ def _pair(kind, q, m, table, c):
     return total
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@njit(parallel=True, fastmath=_FAST, cache=True)
 def forward(kind, q, table, ids, size, out):
     """Fill `out` (M, K); a task is a group and a block of its candidates."""
     M, K = out.shape
     groups = (M + size - 1) // size
     blocks = (K + _BLOCK - 1) // _BLOCK
-    for task in numba.prange(groups * blocks):
+    for task in prange(groups * blocks):
         g = task // blocks
         first = task % blocks * _BLOCK
         for m in range(g * size, min(M, g * size + size)):
@@ -60,14 +61,14 @@ def forward(kind, q, table, ids, size, out):
                 out[m, k] = _pair(kind, q, m, table, ids[g, k])
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@njit(fastmath=_FAST, inline="always")
 def _unit(weight, real, imag):
     """A complex number of length `weight` in the direction given; 0 has none and gives 0."""
     scale = weight * (np.float32(1) / np.sqrt(real * real + imag * imag + _TINY))
     return scale * real, scale * imag
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@njit(fastmath=_FAST, inline="always")
 def _pull(kind, weight, q, m, table, c, to_q, i, to_table, j):
     """Add weight * d(score)/d(q) to row i of `to_q` and the table's part to row j of `to_table`."""
     D = q.shape[1]
@@ -97,7 +98,7 @@ def _pull(kind, weight, q, m, table, c, to_q, i, to_table, j):
             to_table[j, f] -= imag
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@njit(fastmath=_FAST, inline="always")
 def _pull_four(weight, q, m, table, c, e, to_q, to_table, k, j):
     """`_pull` of complex rows m, m + 1 against c, e: a value read or written serves two pairs."""
     half = q.shape[1] // 2
@@ -120,7 +121,7 @@ def _pull_four(weight, q, m, table, c, e, to_q, to_table, k, j):
         to_table[j + 1, f] -= me_imag + ne_imag
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@njit(parallel=True, fastmath=_FAST, cache=True)
 def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
     """Both gradients in one pass; `to_q` (S, M, D) and `to_pool` (G * K, D) come zeroed.
 
@@ -130,7 +131,7 @@ def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
     M, K = weight.shape
     S = to_q.shape[0]
     groups = (M + size - 1) // size
-    for task in numba.prange(groups * S):
+    for task in prange(groups * S):
         g, s = task // S, task % S
         mine = to_q[s]
         stop_m, stop_k = min(M, g * size + size), K * (s + 1) // S
@@ -148,7 +149,7 @@ def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
                             _pull(kind, w, q, i, table, ids[g, j], mine, i, to_pool, at)
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@njit(fastmath=_FAST, inline="always")
 def _pull_one(kind, weight, x, i, y, j, to):
     """Add weight * d(score of x[i], y[j]) / d(x[i]) to row i of `to`; every kind is symmetric."""
     D = x.shape[1]
@@ -171,18 +172,18 @@ def _pull_one(kind, weight, x, i, y, j, to):
             to[i, f] += imag
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@njit(parallel=True, fastmath=_FAST, cache=True)
 def backward_own(kind, weight, q, table, ids, size, start, order, to_q, to_table):
     """Both gradients in two passes, for pools too own to store a row for each of their places.
 
     `start` (C + 1,) and `order` are `occurrences(ids)`; `to_q` and `to_table` come zeroed.
     """
     M, K = weight.shape
-    for m in numba.prange(M):
+    for m in prange(M):
         for k in range(K):
             if weight[m, k] != 0:
                 _pull_one(kind, weight[m, k], q, m, table, ids[m // size, k], to_q)
-    for c in numba.prange(table.shape[0]):
+    for c in prange(table.shape[0]):
         for at in range(start[c], start[c + 1]):
             g, k = order[at] // K, order[at] % K
             for m in range(g * size, min(M, g * size + size)):
@@ -190,16 +191,16 @@ def backward_own(kind, weight, q, table, ids, size, start, order, to_q, to_table
                     _pull_one(kind, weight[m, k], table, c, q, m, to_table)
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@njit(parallel=True, fastmath=_FAST, cache=True)
 def merge(pool, start, order, out):
     """Sum the rows of `pool` (G * K, D) that belong to one candidate into `out` (C, D), zeroed."""
-    for c in numba.prange(out.shape[0]):
+    for c in prange(out.shape[0]):
         for at in range(start[c], start[c + 1]):
             for d in range(out.shape[1]):
                 out[c, d] += pool[order[at], d]
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def occurrences(ids, num):
     """(G, K) in [0, num) -> start (num + 1,), order (G * K,): the places of each id, in order."""
     flat = ids.ravel()
@@ -216,7 +217,7 @@ def occurrences(ids, num):
     return start, order
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def distinct(ids, num):
     """(G, K) in [0, num) -> the ids that occur, ascending (U,), and where each place points."""
     place = np.full(num, -1, np.int64)

@@ -127,7 +127,8 @@ def test_negatives_and_batch_that_would_fit(small, monkeypatch, never_built):
 def test_a_full_disk_is_refused(small, monkeypatch, never_built, tmp_path):
     recipe = recipe_of(small, "LightGCN(dim=1024, layers=1)")
     monkeypatch.setattr(fit, "free_disk", lambda folder: 10**6)
-    with pytest.raises(ResourceError, match=r"writes about .* model\.dim=\d+, or choose another --out"):
+    message = r"writes about .* model\.dim=\d+, or choose another --out"
+    with pytest.raises(ResourceError, match=message):
         plan.plan(recipe, folder=tmp_path / "there")
 
 

@@ -1,6 +1,5 @@
 """Kernels against the eager oracle: values, both gradients, every layout of pools."""
 
-import sys
 import warnings
 
 import numpy as np
@@ -9,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardneg.datasets import compiled
 from hardneg.datasets.batch import ungroup
+from hardneg.datasets.errors import SlowWarning
 from hardneg.models import kernels
 from hardneg.models.kernels import eager, native
 
@@ -151,18 +152,17 @@ def test_a_diverged_query_is_seen():
 
 
 def test_without_numba_the_eager_path_answers_and_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "hardneg.models.kernels.fused", None)
-    monkeypatch.delattr(kernels, "fused", raising=False)
-    kernels._compiled.cache_clear()
+    monkeypatch.setattr(compiled, "numba", None)
+    compiled._warn.cache_clear()
     q, table, ids, _ = problem(6, 1, 3, 5, 4)
     try:
-        with pytest.warns(UserWarning, match="install numba"):
+        with pytest.warns(SlowWarning, match="plain PyTorch, .* slower"):
             got = kernels.scores("l1", q, table, ids)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             kernels.scores("l1", q, table, ids)  # once is enough
     finally:
-        kernels._compiled.cache_clear()
+        compiled._warn.cache_clear()
     torch.testing.assert_close(got, eager.scores("l1", q, table, ids))
 
 

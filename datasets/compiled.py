@@ -1,0 +1,55 @@
+"""The compiler of the CPU's kernels, where there is one.
+
+Without numba, or with one that does not load, every caller takes the path in plain PyTorch that it
+has for other devices and dtypes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from .errors import SlowWarning
+
+REASON = ""  # why there is no compiler
+
+numba: Any = None
+try:
+    numba = import_module("numba")
+except Exception as error:  # missing, or at odds with the numpy or llvmlite that is installed
+    REASON = " ".join(str(error).split())
+
+
+def njit(*functions: Callable[..., Any], **options: Any) -> Any:
+    """Compile as `numba.njit` does; without numba the function stays as it is and is not called."""
+    if numba is not None:
+        return numba.njit(*functions, **options)
+    return functions[0] if functions else lambda function: function
+
+
+prange: Any = range if numba is None else numba.prange
+
+
+def num_threads() -> int:
+    """Return how many threads compiled kernels run on."""
+    return 1 if numba is None else numba.get_num_threads()
+
+
+def available() -> bool:
+    """Say whether kernels are compiled; the first time they are not, say that it costs time."""
+    if numba is None:
+        _warn()
+    return numba is not None
+
+
+@cache
+def _warn() -> None:
+    warnings.warn(
+        "kernels run in plain PyTorch, up to 40 times slower, because numba does not load "
+        f"({REASON}); pip install --force-reinstall numba",
+        SlowWarning,
+        stacklevel=3,
+    )
