@@ -1,7 +1,7 @@
 """Published comparisons as files: recipes, the figures they should give, and what should beat what.
 
-A file in ``recipes/`` holds ``title``, ``source``, ``seeds``, ``tolerance``, the fields ``common`` to
-all its runs, ``runs`` by name, what to ``expect`` of each, and ``claims``: one beats another.
+A file in ``recipes/`` holds ``title``, ``source``, ``seeds``, ``tolerance``, the fields ``common``
+to all its runs, ``runs`` by name, what to ``expect`` of each, and ``claims``: one beats another.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said(paper, tmp_path, hardneg):
     with pytest.raises(UsageError, match=r"no run 'fw'; .*few"):
         reproduce.open_reproduction(str(path))
     path.write_text(path.read_text().replace("tolerance = 0.1", "tolerance = -1"))
-    with pytest.raises(UsageError, match="tolerance: .*greater than 0"):
+    with pytest.raises(UsageError, match=r"tolerance: .*greater than 0"):
         reproduce.open_reproduction(str(path))
     assert hardneg("reproduce", path, "--seeds", "0,x").code == 2
 

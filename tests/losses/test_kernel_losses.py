@@ -111,7 +111,7 @@ def test_features_come_from_a_file(kind, features, tmp_path):
     loss.prepare(Training(torch.ones(M)))
     assert loss.features.shape == (M, M)
     assert not torch.allclose(loss(q, p, valid, IDS), kind(kernel="cosine")(q, p, valid, IDS))
-    with pytest.raises(DataError, match="has 6 rows .* 7"):
+    with pytest.raises(DataError, match=r"has 6 rows .* 7"):
         loss.prepare(Training(torch.ones(7)))
     with pytest.raises(DataError, match=rf"gone.npy.*{kind.__name__}"):
         kind(features=str(tmp_path / "gone.npy")).prepare(Training(torch.ones(M)))
