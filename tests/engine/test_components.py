@@ -173,6 +173,7 @@ def test_tunable_names_every_declared_range():
     assert space == {
         "Uniform.num": IntDistribution(1, 4096, log=True),
         "TopK.num": IntDistribution(1, 256, log=True),
+        "TopK.share": FloatDistribution(0.002, 1.0, log=True),
     }
     inner = components.tunable(parse("LightGCN(similarity=Cosine(0.2))", "model"), "model", "model")
     assert isinstance(inner["LightGCN.similarity.temperature"], FloatDistribution)

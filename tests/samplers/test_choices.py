@@ -135,7 +135,7 @@ def test_a_share_of_the_pool():
 
 def test_a_number_that_moves(make_ask):
     pipeline = InBatch() | TopK(Linear(8, 2, epochs=3)) | GumbelTopK(2)
-    assert set(pipeline.schedules()) == {"TopK.num_schedule"}
+    assert set(pipeline.schedules()) == {"TopK.num"}
     stage = list(pipeline)[1]
     found = []
     for epoch in (0.0, 1.0, 2.0, 5.0):

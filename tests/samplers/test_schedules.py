@@ -163,6 +163,7 @@ def test_a_study_still_sees_the_ranges_of_the_component():
         "Uniform.num",
         "Tilt.beta",
         "TopK.num",
+        "TopK.share",
     }
 
 
