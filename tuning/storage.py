@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -20,7 +21,7 @@ from ..datasets.errors import DataError, HardnegError, ResourceError, UsageError
 NAME = "hardneg"
 DATABASE = "study.db"
 WAIT = 60.0  # seconds a worker waits for another one's transaction
-DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient or PyMySQL"}
+DRIVERS = {"postgresql": "psycopg or psycopg2-binary", "mysql": "mysqlclient or PyMySQL"}
 FULL = re.compile(r"full|no space left|ENOSPC|quota", re.IGNORECASE)
 LOCKED = re.compile(r"database is locked|could not be acquired", re.IGNORECASE)
 
@@ -75,6 +76,9 @@ def open_storage(folder: Path, storage: str = "") -> BaseStorage:
             backend = JournalFileBackend(str(path), lock_obj=_Lock(path))
             return JournalStorage(backend)
         url = storage or f"sqlite:///{(folder / DATABASE).resolve()}"
+        # SQLAlchemy 2.1 takes psycopg for PostgreSQL when none is named, earlier ones psycopg2.
+        if url.startswith("postgresql://") and not find_spec("psycopg") and find_spec("psycopg2"):
+            url = url.replace("://", "+psycopg2://", 1)
         options = {"connect_args": {"timeout": WAIT}} if url.startswith("sqlite") else {}
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **options})
 
@@ -82,8 +86,9 @@ def open_storage(folder: Path, storage: str = "") -> BaseStorage:
 def open_record(folder: Path, storage: str, directions: list[StudyDirection]) -> optuna.Study:
     """Open the study, or begin it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    kept = open_storage(folder, storage)
-    with storage_errors(describe(folder, storage)):
+    # Optuna's own making of tables and studies fails where two workers begin at once.
+    with FileLock(folder / ".open.lock"), storage_errors(describe(folder, storage)):
+        kept = open_storage(folder, storage)
         record = optuna.create_study(
             storage=kept,
             study_name=name_of(folder, storage),
