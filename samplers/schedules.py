@@ -92,11 +92,11 @@ class Cosine(Linear):
 
 @dataclass(frozen=True)
 class Steps(Hardness):
-    """Take `values` one after the other, the next one at each epoch of `at`.
+    """Take `values` one after the other, the next one at each of `at_epochs`.
 
     Args:
-        values: one more than `at`.
-        at: epochs, ascending.
+        values: one more than `at_epochs`.
+        at_epochs: epochs, ascending.
     """
 
     values: tuple[float, ...]

@@ -9,14 +9,18 @@ from ...models.base import Similarity
 from ...samplers.base import Negatives
 
 
-class Loss(nn.Module):
-    """Compares positives with sampled negatives."""
+class Criterion(nn.Module):
+    """What the three kinds of loss share."""
 
     def prepare(self, training: Training) -> None:
         """Learn once, before training, what the training rows say."""
 
     def check(self, similarity: Similarity) -> None:
         """Refuse, with a `UsageError`, scores this loss does not understand."""
+
+
+class Loss(Criterion):
+    """Compares positives with sampled negatives."""
 
     def forward(
         self, positive: Tensor, scores: Tensor, negatives: Negatives, row: Tensor | None = None
@@ -29,14 +33,8 @@ class Loss(nn.Module):
         raise NotImplementedError
 
 
-class TableLoss(nn.Module):
+class TableLoss(Criterion):
     """Compares positives with the whole candidate table; needs no sampler."""
-
-    def prepare(self, training: Training) -> None:
-        """Learn once, before training, what the training rows say."""
-
-    def check(self, similarity: Similarity) -> None:
-        """Refuse, with a `UsageError`, scores this loss does not understand."""
 
     def forward(
         self,
@@ -50,14 +48,8 @@ class TableLoss(nn.Module):
         raise NotImplementedError
 
 
-class BatchLoss(nn.Module):
+class BatchLoss(Criterion):
     """Compares the rows of a batch with each other; needs no sampler."""
-
-    def prepare(self, training: Training) -> None:
-        """Learn once, before training, what the training rows say."""
-
-    def check(self, similarity: Similarity) -> None:
-        """Refuse, with a `UsageError`, scores this loss does not understand."""
 
     def forward(
         self, q: Tensor, p: Tensor, valid: Tensor, positive: Tensor, row: Tensor | None = None
