@@ -100,11 +100,12 @@ def _ask(
     known: Positives | None,
     generator: torch.Generator | None,
 ) -> Ask:
-    frozen, query = nodes.detach(), q.detach()
+    frozen, live = nodes.detach(), q.detach()
 
-    def score(ids: Tensor, table: Tensor | None = None) -> Tensor:
+    def score(ids: Tensor, table: Tensor | None = None, query: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            return model.score(query, frozen if table is None else table, ids)
+            asked, among = live if query is None else query, frozen if table is None else table
+            return model.score(asked, among, ids)
 
     table = model.table(frozen)
-    return Ask(batch.positive, batch.row, query, table, score, known, generator, batch.query)
+    return Ask(batch.positive, batch.row, live, table, score, known, generator, batch.query)

@@ -16,6 +16,7 @@ from .given import Given
 from .guard import Guard
 from .gumbel_top_k import GumbelTopK
 from .hardest import Hardest
+from .high_variance import HighVariance
 from .in_batch import InBatch
 from .margin_guard import MarginGuard
 from .mix import Mix
@@ -55,6 +56,7 @@ __all__ = [
     "Guard",
     "GumbelTopK",
     "Hardest",
+    "HighVariance",
     "InBatch",
     "LengthBuckets",
     "MarginGuard",

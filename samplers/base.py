@@ -39,7 +39,8 @@ class Ask(NamedTuple):
     row: Tensor  # (M,) int64, row of `known`
     query: Tensor  # (M, D)
     table: Tensor  # (N, D)
-    score: Callable[..., Tensor]  # (G, K) ids[, table (N, D)] -> (M, K) scores, no gradient
+    # (G, K) ids -> (M, K) scores, no gradient; of table=(N, D) and query=(M, D) instead, if given
+    score: Callable[..., Tensor]
     known: Positives | None  # known positives to keep out; None keeps only the positive itself out
     generator: torch.Generator | None  # every draw comes from here
     about: Query | None = None  # whom, or what, the rows are about

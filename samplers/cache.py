@@ -47,6 +47,7 @@ class Cache(Proposal):
 
     query: Tensor  # (R,) rows of the known positives that occur, ascending
     member: Tensor  # (R + 1, n1) int32; the last for rows that are none of them
+    temperature: float = 1.0  # of the softmax that says what is kept
 
     def __init__(
         self,
@@ -61,10 +62,10 @@ class Cache(Proposal):
             raise UsageError(f"refresh={refresh!r} in Cache; use 'importance' or 'top'")
         if cache < 1 or candidates < 0:
             raise UsageError(
-                f"cache={cache} and candidates={candidates} in Cache must be at least 1 and 0; "
-                "raise them"
+                f"cache={cache} and candidates={candidates} in {type(self).__name__} must be at "
+                "least 1 and 0; raise them"
             )
-        self.num = check_num(num, "Cache")
+        self.num = check_num(num, type(self).__name__)
         self.cache, self.candidates, self.rule = cache, candidates, refresh
         self.budget_mb = budget_mb
         self.register_buffer("query", torch.empty(0, dtype=torch.int64))
@@ -74,15 +75,18 @@ class Cache(Proposal):
         """Give every query that occurs a cache of uniform draws."""
         N, known, device = training.num_candidates, training.known, self.query.device
         if self.cache > N:
-            raise UsageError(f"cache={self.cache} in Cache exceeds the {N} candidates; lower it")
+            raise UsageError(
+                f"cache={self.cache} in {type(self).__name__} exceeds the {N} candidates; lower it"
+            )
         if known is not None:
             self.query = known.occurring().to(device)
         size = 4 * self.cache * (len(self.query) + 1) / 2**20
         if size > self.budget_mb:
             most = int(self.budget_mb * 2**20 / 4 / (len(self.query) + 1))
             raise ResourceError(
-                f"Cache(cache={self.cache}) of {len(self.query)} queries takes {size:.0f} MiB, "
-                f"above budget_mb={self.budget_mb}; lower cache to {most} or raise budget_mb"
+                f"{type(self).__name__}(cache={self.cache}) of {len(self.query)} queries takes "
+                f"{size:.0f} MiB, above budget_mb={self.budget_mb}; lower cache to {most} or "
+                "raise budget_mb"
             )
         # A generator of its own, so that what is drawn after does not depend on the sampler.
         g = torch.Generator(device).manual_seed(torch.initial_seed() % 2**63)
@@ -92,14 +96,20 @@ class Cache(Proposal):
     def draw(self, ask: Ask) -> Negatives:
         """Draw ids (M, K) from the caches as they are, then renew those of the batch."""
         if not len(self.member):
-            raise UsageError("Cache knows no queries; prepare it with the training data first")
+            raise UsageError(
+                f"{type(self).__name__} knows no queries; prepare it with the training data first"
+            )
         slot = slots(self.query, ask.row)
         mine = self.member[slot].long()  # (M, n1)
-        shape = (len(slot), self.num)
-        at = torch.randint(self.cache, shape, generator=ask.generator, device=slot.device)
+        at = self._chosen(ask, slot, mine)  # (M, K)
         if self.candidates:
             self.member[slot] = self._renewed(ask, slot, mine).to(torch.int32)
         return Negatives(mine.gather(1, at))
+
+    def _chosen(self, ask: Ask, slot: Tensor, mine: Tensor) -> Tensor:
+        """(M,) slots, (M, n1) their members -> (M, K) places among the members."""
+        shape = (len(slot), self.num)
+        return torch.randint(self.cache, shape, generator=ask.generator, device=slot.device)
 
     def _renewed(self, ask: Ask, slot: Tensor, mine: Tensor) -> Tensor:
         """(M,) slots, (M, n1) their members -> (M, n1), the same for rows of one slot."""
@@ -117,7 +127,7 @@ class Cache(Proposal):
         scores = scores.clamp_min(torch.finfo(scores.dtype).min).masked_fill(out, -torch.inf)
         code, best, first = _merge((slot[:, None] * N + ids).flatten(), scores.flatten())
         if self.rule == "importance":
-            best = best + gumbel(best, ask.generator)
+            best = best / self.temperature + gumbel(best, ask.generator)
         best = best.masked_fill(~first, -torch.inf)
         # One sort for two keys: the slot in the high half, the falling key in the low one.
         order = ((code // N) * 2**32 - _ordered(best)).argsort()

@@ -71,6 +71,7 @@ from hardneg.samplers import (
     Given,
     GumbelTopK,
     Hardest,
+    HighVariance,
     InBatch,
     MarginGuard,
     Mix,
@@ -123,6 +124,7 @@ PROPOSALS = {
     NeighbourBand: [lambda: NeighbourBand(8, low=2, high=6)],
     Hardest: [lambda: Hardest(8), lambda: Hardest(8, refresh_every=3, skip=1)],
     Cache: [lambda: Cache(8, cache=6, candidates=4)],
+    HighVariance: [lambda: HighVariance(8, cache=8, candidates=4)],
     Generator: [lambda: Generator(8, candidates=10, dim=3)],
     Mixture: [
         lambda: Mixture(InBatch(), Uniform(8), SameCluster(4, clusters=3)),
@@ -210,7 +212,7 @@ REFUSED = [stages for stages in PAIRS if not composes(stages)]
 # What chooses or learns by score has no closed-form probability.
 NO_LOG_Q = (AmbiguousWindow, Cache, Centroid, Generator, GumbelTopK, Hardest, TopK)
 NO_LOG_Q += (CrossBatch, Given)  # the queue is filtered here
-NO_LOG_Q += (Adaptive, Mix)
+NO_LOG_Q += (Adaptive, HighVariance, Mix)
 OTHER_DATA = {NearbyTime: "no times at all", ObservedType: "needs relations"}
 
 

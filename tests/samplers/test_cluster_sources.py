@@ -17,6 +17,7 @@ from hardneg.datasets.vocabulary import Vocabulary
 from hardneg.samplers import Centroid, NearCluster, SameCluster
 from hardneg.samplers.clusters import Clusters
 from hardneg.samplers.communities import communities, deal
+from hardneg.samplers.metis import metis
 from hardneg.samplers.principal import principal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,8 +104,34 @@ def test_metis_through_dgl(monkeypatch):
 
 def test_metis_without_dgl_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dgl", None)
-    with pytest.raises(UsageError, match=r"pip install 'hardneg\[dgl\]', or use by='graph'"):
+    with pytest.raises(UsageError, match=r"needs DGL 1.1.3: pip install .* or use by='graph'"):
         SameCluster(by="metis").prepare(camps(0))
+
+
+def test_metis_itself(capfd):
+    """The real one, where the extra is installed: camps are found, one part is no crash."""
+    pytest.importorskip("dgl", reason="needs the extra dgl", exc_type=ImportError)
+    label = metis(camps(0, noise=0.0), 4, "SameCluster")
+    assert agree(label, torch.arange(80) % 4)
+    assert len(label.unique()) == 4
+    assert not metis(camps(0), 1, "SameCluster").any()
+    many = metis(camps(0), 1000, "SameCluster")  # more than there are nodes
+    assert many.shape == (80,)
+    assert torch.equal(many.unique(), torch.arange(many.max() + 1))
+    alone = Interactions(torch.zeros(0).long(), torch.zeros(0).long(), 5, 6)
+    assert metis(Training(alone.counts(), alone), 3, "SameCluster").shape == (6,)
+    assert capfd.readouterr().out == ""
+    sampler = SameCluster(8, clusters=4, by="metis")
+    sampler.prepare(camps(0))
+    assert sampler.clusters.size.sum() == 80
+    assert sampler.clusters.size.min() >= 8  # METIS keeps parts of nodes within 3%
+
+
+def test_metis_of_facts(triples):
+    pytest.importorskip("dgl", reason="needs the extra dgl", exc_type=ImportError)
+    label = metis(Training(triples.counts(), triples), 3, "NearCluster")
+    assert label.shape == (len(triples.counts()),)
+    assert len(label.unique()) == 3
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])

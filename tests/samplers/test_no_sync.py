@@ -43,6 +43,7 @@ from hardneg.samplers import (
     Given,
     GumbelTopK,
     Hardest,
+    HighVariance,
     InBatch,
     MarginGuard,
     Mix,
@@ -81,6 +82,7 @@ PROPOSALS = [
     Hardest(8, refresh_every=3, skip=2),
     Cache(8, cache=6, candidates=4),
     Cache(8, cache=6, candidates=N, refresh="top"),
+    HighVariance(8, cache=8, candidates=4),
     Generator(8, candidates=10, dim=3),
     Mixture(InBatch(), Uniform(8), CrossBatch(6, 0)),
     Mixture(SameCluster(8, clusters=3, pools=1), Uniform(8, pools=5), Popularity(4, pools="own")),
@@ -102,8 +104,8 @@ def valueless_ask():
     table = make((N, D), torch.float32).requires_grad_()
     known = Positives.of_keys(make(60), M, N)
 
-    def score(ids, table=table):
-        return (q @ table.T).gather(1, ungroup(ids, M))
+    def score(ids, table=table, query=q):
+        return (query @ table.T).gather(1, ungroup(ids, M))
 
     return Ask(make(M), make(M), q, table, score, known, None)
 
@@ -112,6 +114,7 @@ def on_device(sampler):
     known = Positives(torch.arange(M), torch.arange(M), M, N)
     sampler.prepare(Training(torch.arange(N), known=known, width=D))
     sampler.refresh(torch.randn(N, D), torch.Generator().manual_seed(0))
+    sampler.advance(2.0)  # past the epochs in which some have not yet begun
     return sampler.to("meta")
 
 

@@ -19,6 +19,7 @@ from hardneg.samplers import (
     CrossBatch,
     Generator,
     Hardest,
+    HighVariance,
     InBatch,
     Mixture,
     NearCluster,
@@ -135,6 +136,7 @@ ALL = {
     "centroids": lambda n: Centroid(4, nearest="all"),
     "cache": lambda n: Cache(n, cache=2, candidates=5),
     "cache, top": lambda n: Cache(n, cache=2, candidates=99, refresh="top"),
+    "high variance": lambda n: HighVariance(2, cache=2, candidates=5),
     "generator": lambda n: Generator(n, candidates=9, dim=3),
     "queue": lambda n: CrossBatch(n, warmup_steps=0),
 }
