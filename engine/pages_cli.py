@@ -2,44 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..datasets.errors import DataError
+from ..datasets.errors import DataError, UsageError
 from .cli import Json, app, split_items
 from .console import emit, output, show_table
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Finished run folders.")]
-Writer = Callable[[Path, Path | None], Path]  # the folder, where to write or None
+# Takes the folder, where to write or None, and the knobs that a study's surface is drawn over.
+Writer = Callable[[Path, Path | None, Sequence[str]], Path]
 
 
-def _run_report(folder: Path, out: Path | None) -> Path:
+def _run_report(folder: Path, out: Path | None, knobs: Sequence[str]) -> Path:
     from .report import write_report
 
+    if knobs:
+        raise UsageError(f"{folder} is a run and has no --surface; give the folder of a study")
     return write_report(folder, out)
 
 
-# What tells the kind of a folder, and who writes its page. Studies, which hold a recipe too, put
-# themselves in front.
+# What tells the kind of a folder, and who writes its page; the first that fits does.
 WRITERS: dict[str, Writer] = {"recipe.toml": _run_report}
+
+
+def recognise(mark: str, writer: Writer) -> None:
+    """Let a file tell another kind of folder, before the kinds known so far.
+
+    Studies hold a recipe too, so they have to be looked for first.
+    """
+    known = {name: other for name, other in WRITERS.items() if name != mark}
+    WRITERS.clear()
+    WRITERS.update({mark: writer, **known})
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|STUDY", help="The folder of a run or of a study.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default report.html in the folder.")
     ] = None,
+    surface: Annotated[
+        str,
+        typer.Option(help='Of a study: the two knobs of the map, e.g. "Uniform.num,TopK.share"'),
+    ] = "",
 ) -> None:
-    """Write the page of a run: figures, curves, segments, examples, a map, how it was made."""
+    """Write the page of a run, or of a study: figures, what they mean, how they were made."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; `hardneg ls` shows what there is")
     for mark, writer in WRITERS.items():
         if (folder / mark).is_file():
-            output().print(str(writer(folder, out)), soft_wrap=True)
+            output().print(str(writer(folder, out, split_items(surface))), soft_wrap=True)
             return
     raise DataError(f"{folder}: neither a run nor a study ({' and '.join(WRITERS)} missing)")
 

@@ -1,9 +1,12 @@
 """Small data that several folders test on, and a question for proposals."""
 
+import json
 import os
+from functools import partial
 from random import Random
 
 import numba
+import numpy as np
 import pytest
 import torch
 
@@ -113,3 +116,104 @@ def private_cache(tmp_path_factory):
     os.environ.pop("HARDNEG_CACHE")
     if before is not None:
         os.environ["HARDNEG_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def written_study(small, private_cache):
+    """Write a study folder whose trials are made up; nothing is trained. See `_write_study`."""
+    return partial(_write_study, small / "log.csv")
+
+
+def _write_study(
+    log, folder, *, trials=24, quality=None, objectives=(), extra=None, finalists=(),
+    metric="NDCG@10", only_failed=False, why="failed: the loss is not a number",
+):  # fmt: skip
+    """Write `trials` trials of two families, a sixth of them pruned and three failed.
+
+    `quality` gives a trial's last value from its number and params; `extra` are more knobs.
+    """
+    from hardneg.engine.recipe import resolve
+    from hardneg.tuning import card as cards
+    from hardneg.tuning.objective import objective
+    from hardneg.tuning.storage import open_record
+
+    names = ["Uniform(256) | TopK(share=0.1)", "Uniform(256)"]
+    fields = {"model": "LightGCN(dim=4, layers=0)", "dataset": str(log), "split": "LeaveOneOut()"}
+    base = resolve({**fields, "negatives": names[0], "epochs": 20, "metric": metric})
+    kept = {"search": {}, "families": names[:1], "baseline": True, "storage": "", "limits": []}
+    cards.open_folder(base, folder, kept | {"objectives": list(objectives)})
+    goal = objective(list(objectives))
+    record = open_record(folder, "", goal.directions(base))
+    random = np.random.default_rng(0)
+    for number in range(trials * 2):
+        ranges = _space(extra or {}, hard=number % 2 == 0)
+        params = {name: _draw(space, random) for name, space in ranges.items()}
+        failed = only_failed or number in (3, 8, 9)
+        end = why if failed else "pruned at epoch 6" if number % 6 == 5 else ""
+        last = float((quality or _usual)(number, params))
+        _write_trial(
+            folder, record, goal, number, names[number % 2], ranges, params, last, end, metric
+        )
+    if finalists:
+        (folder / "finalists.json").write_text(json.dumps({"finalists": list(finalists)}))
+    elif not only_failed:
+        test = {"trial": 0, "test": {metric: 0.25, "Recall@10": 0.4}, "opened": 1}
+        (folder / "test.json").write_text(json.dumps(test))
+        (folder / "best.toml").write_text(base.to_toml())
+    return folder
+
+
+def _write_trial(folder, record, goal, number, family, ranges, params, last, why, metric):
+    from optuna.trial import TrialState, create_trial
+
+    states = {"": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    state = states.get(why.partition(" ")[0], TrialState.FAIL)
+    epochs = {TrialState.COMPLETE: 20, TrialState.PRUNED: 6}.get(state, 2)
+    pace = 0.002 * params["negatives.Uniform.num"] + 1.0
+    cost = {"seconds": pace * epochs, "memory": 1e6 * (5 + params["negatives.Uniform.num"])}
+    attrs = {"family": family, **({"why": why} if why else {"cost": cost})}
+    values = None if why else goal.values(last, cost)
+    record.add_trial(
+        create_trial(
+            state=state, values=values, params=params, distributions=ranges, user_attrs=attrs,
+            system_attrs={"constraints:runs": -1.0},
+        )
+    )  # fmt: skip
+    rows = [
+        {"split": "valid", "epoch": t, "step": t, "seconds": pace * t}
+        | {metric: last - 0.2 * t**-0.8 + 0.2 * 20**-0.8}
+        for t in range(1, epochs + 1)
+    ]
+    place = folder / "trials" / f"{number:04d}"
+    place.mkdir(parents=True)
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start = {"when": "2026-01-01T00:00:00+00:00", "command": "hardneg tune r.toml", "device": "cpu"}
+    (place / "environment.json").write_text(json.dumps([start | {"versions": {"torch": "2"}}]))
+
+
+def _space(extra, *, hard):
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    share = {"negatives.TopK.share": FloatDistribution(0.01, 0.5, log=True)}
+    return {
+        "negatives.Uniform.num": IntDistribution(16, 1024, log=True),
+        **(share if hard else {}),
+        "optimizer.Adam.lr": FloatDistribution(1e-3, 1e-1, log=True),
+        **extra,
+    }
+
+
+def _draw(space, random):
+    if hasattr(space, "choices"):
+        return space.choices[random.integers(len(space.choices))]
+    value = np.exp(random.uniform(np.log(space.low), np.log(space.high)))
+    return int(value) if isinstance(space.low, int) else float(value)
+
+
+def _usual(number, params):
+    """Best at 200 negatives, of which a tenth is kept; the learning rate hardly matters."""
+    share = params.get("negatives.TopK.share")
+    found = 0.26 if share is None else 0.3 - 0.03 * np.log(share / 0.1) ** 2
+    found -= 0.006 * np.log(params["negatives.Uniform.num"] / 200) ** 2
+    found -= 0.001 * np.log(params["optimizer.Adam.lr"] / 0.01) ** 2
+    return found + 0.002 * np.random.default_rng(number).normal()

@@ -1,1 +1,1 @@
-"""Pages for people: one HTML file each, without script or network."""
+"""Pages for people: one HTML file each, without network."""

@@ -6,16 +6,15 @@ All are 360 units wide, which is a phone's width, so that their letters are neve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 360.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 10.0, 34.0
+from . import svg
+from .svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+
 SERIES = 6  # colours there are
 ALWAYS = 4  # names on a map that a phone has room for
-
-Place = Callable[[float], float]
 
 
 class Point(NamedTuple):
@@ -46,25 +45,6 @@ class Dot(NamedTuple):
     title: str
 
 
-def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:
-    """Return round numbers that span [low, high]: the axis goes from the first to the last."""
-    if not high > low:
-        high, low = high + (abs(high) or 1) * 0.05, low - (abs(low) or 1) * 0.05
-    raw = max((high - low) / most, 1.0 if whole else 0.0)
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [n * step for n in range(first, last + 1)]
-
-
-def number(value: float) -> str:
-    """Write the number of an axis as short as it goes."""
-    if abs(value) >= 10_000:
-        short = f"{value / 1e6:.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:.3g}k"
-        return short.replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
-
-
 def lines(
     caption: str, series: Sequence[Sequence[Point]], x_label: str, *, mark: int | None = None
 ) -> str:
@@ -73,13 +53,13 @@ def lines(
     if not shown:
         return ""
     xs, ys = zip(*((p.x, p.y) for points in shown for p in points), strict=True)
-    x_ticks = ticks(min(xs), max(xs), whole=x_label == "epoch")
-    y_ticks = ticks(min(ys), max(ys), 4)
-    across = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    up = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
-    parts = [_y_axis(y_ticks, up)]
-    parts += [_tick(across(x), number(x)) for x in x_ticks if min(xs) <= x <= max(xs)]
-    parts.append(_text(WIDTH - RIGHT, HEIGHT - 3, x_label, "end"))
+    x_ticks = svg.ticks(min(xs), max(xs), whole=x_label == "epoch")
+    y_ticks = svg.ticks(min(ys), max(ys), 4)
+    across = svg.scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    up = svg.scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    parts = [svg.y_axis(y_ticks, up)]
+    parts += [svg.tick(across(x), svg.number(x)) for x in x_ticks if min(xs) <= x <= max(xs)]
+    parts.append(svg.text(WIDTH - RIGHT, HEIGHT - 3, x_label, "end"))
     for n, points in enumerate(shown):
         colour = n % SERIES + 1
         places = " ".join(f"{across(p.x):.1f},{up(p.y):.1f}" for p in points)
@@ -87,9 +67,9 @@ def lines(
         for i, p in enumerate(points):
             radius = 2.4 if len(points) <= 60 else 1.2
             if i == mark:
-                parts.append(_dot(across(p.x), up(p.y), 6, "ring", ""))
-            parts.append(_dot(across(p.x), up(p.y), radius, f"f{colour} hit", p.title))
-    return _figure(caption, parts, HEIGHT)
+                parts.append(svg.dot(across(p.x), up(p.y), 6, "ring", ""))
+            parts.append(svg.dot(across(p.x), up(p.y), radius, f"f{colour} hit", p.title))
+    return svg.figure(caption, parts, HEIGHT)
 
 
 def bars(caption: str, values: Sequence[Bar], x_label: str) -> str:
@@ -98,15 +78,15 @@ def bars(caption: str, values: Sequence[Bar], x_label: str) -> str:
     if not known:
         return ""
     tops = [v for b in known for v in (b.value, b.high, b.low) if v is not None]
-    y_ticks = ticks(min(0.0, *tops), max(0.0, *tops), 4)
-    up = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    y_ticks = svg.ticks(min(0.0, *tops), max(0.0, *tops), 4)
+    up = svg.scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     width = (WIDTH - LEFT - RIGHT) / len(values)
     every = max(1, math.ceil(max(len(b.name) for b in values) * 6.5 / width))
-    parts = [_y_axis(y_ticks, up)]
+    parts = [svg.y_axis(y_ticks, up)]
     for n, b in enumerate(values):
         middle = LEFT + (n + 0.5) * width
         if n % every == 0:
-            parts.append(_tick(middle, b.name))
+            parts.append(svg.tick(middle, b.name))
         if b.value is None:
             continue
         top, base = sorted((up(b.value), up(0.0)))
@@ -117,9 +97,9 @@ def bars(caption: str, values: Sequence[Bar], x_label: str) -> str:
             f"<title>{escape(b.title)}</title></rect>"
         )
         if b.low is not None and b.high is not None:
-            parts.append(_line("whisker", middle, up(b.low), middle, up(b.high)))
-    parts.append(_text(WIDTH - RIGHT, HEIGHT - 3, x_label, "end"))
-    return _figure(caption, parts, HEIGHT)
+            parts.append(svg.line("whisker", middle, up(b.low), middle, up(b.high)))
+    parts.append(svg.text(WIDTH - RIGHT, HEIGHT - 3, x_label, "end"))
+    return svg.figure(caption, parts, HEIGHT)
 
 
 def intervals(caption: str, values: Sequence[Bar], x_label: str) -> str:
@@ -127,24 +107,26 @@ def intervals(caption: str, values: Sequence[Bar], x_label: str) -> str:
     found = [v for b in values for v in (b.value, b.low, b.high) if v is not None]
     if not found:
         return ""
-    x_ticks = ticks(min(0.0, *found), max(0.0, *found))
-    across = _scale(x_ticks[0], x_ticks[-1], 20, WIDTH - 20)
+    x_ticks = svg.ticks(min(0.0, *found), max(0.0, *found))
+    across = svg.scale(x_ticks[0], x_ticks[-1], 20, WIDTH - 20)
     row, height = 34.0, 34.0 * len(values) + BOTTOM
     parts = []
     for x in x_ticks:
-        parts.append(_line("grid", across(x), 0, across(x), height - BOTTOM))
-        parts.append(_text(across(x), height - 19, number(x), "middle"))
-    parts.append(_line("axis", across(0), 0, across(0), height - BOTTOM))
+        parts.append(svg.line("grid", across(x), 0, across(x), height - BOTTOM))
+        parts.append(svg.text(across(x), height - 19, svg.number(x), "middle"))
+    parts.append(svg.line("axis", across(0), 0, across(0), height - BOTTOM))
     for n, b in enumerate(values):
         y = row * n + 26
-        parts.append(_text(25, y - 11, b.name, "start", "on"))
+        parts.append(svg.text(25, y - 11, b.name, "start", "on"))
         if b.value is None:
             continue
         if b.low is not None and b.high is not None:
-            parts.append(_line("whisker", across(b.low), y, across(b.high), y))
-        parts.append(_dot(across(b.value), y, 3.5, f"f{(b.colour - 1) % SERIES + 1} hit", b.title))
-    parts.append(_text(WIDTH - 20, height - 3, x_label, "end"))
-    return _figure(caption, parts, height)
+            parts.append(svg.line("whisker", across(b.low), y, across(b.high), y))
+        parts.append(
+            svg.dot(across(b.value), y, 3.5, f"f{(b.colour - 1) % SERIES + 1} hit", b.title)
+        )
+    parts.append(svg.text(WIDTH - 20, height - 3, x_label, "end"))
+    return svg.figure(caption, parts, height)
 
 
 def scatter(
@@ -155,13 +137,13 @@ def scatter(
         return ""
     side, edge = 560.0, 18.0
     xs, ys = [d.x for d in dots], [d.y for d in dots]
-    across = _scale(min(xs), max(xs), edge, side - 10)
-    up = _scale(min(ys), max(ys), side * 0.8 - edge, 26)
+    across = svg.scale(min(xs), max(xs), edge, side - 10)
+    up = svg.scale(min(ys), max(ys), side * 0.8 - edge, 26)
     parts = [
-        _line("axis", 8, side * 0.8 - 8, side, side * 0.8 - 8),
-        _line("axis", 8, 18, 8, side * 0.8 - 8),
+        svg.line("axis", 8, side * 0.8 - 8, side, side * 0.8 - 8),
+        svg.line("axis", 8, 18, 8, side * 0.8 - 8),
     ]
-    parts += [_dot(across(d.x), up(d.y), 2.6, f"d{d.shade}", d.title) for d in dots]
+    parts += [svg.dot(across(d.x), up(d.y), 2.6, f"d{d.shade}", d.title) for d in dots]
     taken: list[tuple[float, float]] = []
     for d in names:
         x, y = across(d.x), up(d.y)
@@ -170,51 +152,7 @@ def scatter(
         taken.append((x, y))
         anchor, shift = ("end", -6) if x > side * 0.7 else ("start", 6)
         kind = "on" if len(taken) <= ALWAYS else "on more"
-        parts.append(_text(x + shift, y + 4, d.title.partition(" · ")[0][:30], anchor, kind))
-    parts.append(_text(side, side * 0.8 + 8, x_label, "end"))
-    parts.append(_text(4, 11, y_label, "start"))
-    return _figure(caption, parts, side * 0.8 + 14, side, "one")
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Place:
-    span = (high - low) or 1.0
-    return lambda v: start + (v - low) / span * (end - start)
-
-
-def _y_axis(values: Sequence[float], up: Place) -> str:
-    return "".join(
-        _line("axis" if v == 0 else "grid", LEFT, up(v), WIDTH - RIGHT, up(v))
-        + _text(LEFT - 6, up(v) + 4, number(v), "end")
-        for v in values
-    )
-
-
-def _tick(x: float, text: str) -> str:
-    return _text(x, HEIGHT - BOTTOM + 15, text, "middle")
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _dot(x: float, y: float, radius: float, kind: str, title: str) -> str:
-    return (
-        f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">'
-        f"<title>{escape(title)}</title></circle>"
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
-    on = f' class="{kind}"' if kind else ""
-    return f'<text{on} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _figure(
-    caption: str, parts: Sequence[str], height: float, width: float = WIDTH, kind: str = ""
-) -> str:
-    name = escape(caption, quote=True)
-    return (
-        f"<figure{f' class={kind}' if kind else ''}><figcaption>{name}</figcaption>"
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{name}">'
-        f"{''.join(parts)}</svg></figure>"
-    )
+        parts.append(svg.text(x + shift, y + 4, d.title.partition(" · ")[0][:30], anchor, kind))
+    parts.append(svg.text(side, side * 0.8 + 8, x_label, "end"))
+    parts.append(svg.text(4, 11, y_label, "start"))
+    return svg.figure(caption, parts, side * 0.8 + 14, side, "one")

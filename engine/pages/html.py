@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
 from ..console import text_of
+from .sorting import SCRIPT, allowed
 from .style import STYLE
 
 # Forbids every request: a page that asked for something would show it on the console.
-FIGURE = re.compile(r"[±+\-−]?\d[\d.,%e+\-−–/ to]*")  # text that is read as a number
+FIGURE = re.compile(r"[±+\-−]?\d[\d.,%e+\-−–/± to]*")  # text that is read as a number
+LONG = 24  # letters
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -23,7 +26,9 @@ class Section(NamedTuple):
     body: str
 
 
-def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
+def page(
+    title: str, lead: str, head: str, sections: Sequence[Section], *, sorts: bool = False
+) -> str:
     """Return a whole page; sections without a body are left out.
 
     Args:
@@ -31,7 +36,10 @@ def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
         lead: plain text under it.
         head: HTML under both.
         sections: in order.
+        sorts: let its sortable tables sort; a page has no other script, and no other can run.
     """
+    policy = f"{POLICY}; script-src {allowed(SCRIPT)}" if sorts else POLICY
+    script = f"<script>{SCRIPT}</script>" if sorts else ""
     there = [s for s in sections if s.body]
     links = " ".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in there)
     body = "\n".join(f'<h2 id="{s.anchor}">{escape(s.title)}</h2>\n{s.body}' for s in there)
@@ -39,11 +47,11 @@ def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>\n"
         f'<p class="lead">{escape(lead)}</p>{head}\n<nav>{links}</nav></header>\n'
-        f"<main>{body}</main></body></html>\n"
+        f"<main>{body}</main>{script}</body></html>\n"
     )
 
 
@@ -60,8 +68,13 @@ def facts(values: Mapping[str, Any]) -> str:
     return _wide(f"<table><tbody>{''.join(rows)}</tbody></table>") if rows else ""
 
 
-def table(rows: Sequence[Mapping[str, Any]], strong: int | None = None) -> str:
-    """Return rows as a table, columns the union of their keys; row number `strong` stands out."""
+def table(
+    rows: Sequence[Mapping[str, Any]], strong: int | None = None, *, sorts: bool = False
+) -> str:
+    """Return rows as a table, columns the union of their keys; row number `strong` stands out.
+
+    With `sorts` a click on a column's name sorts it, on a page that lets its tables sort.
+    """
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -70,10 +83,14 @@ def table(rows: Sequence[Mapping[str, Any]], strong: int | None = None) -> str:
     body = []
     for number, row in enumerate(rows):
         cells = "".join(
-            f"<td{_class('n' if n in numbers else 'name')}>{_text(row.get(n))}</td>" for n in names
+            f"<td{_class('n' if n in numbers else _name_class(row.get(n)))}"
+            f"{_sorted_by(row.get(n)) if sorts else ''}>{_text(row.get(n))}</td>"
+            for n in names
         )
         body.append(f"<tr{_class('strong' if number == strong else '')}>{cells}</tr>")
-    return _wide(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>")
+    kind = _class("sortable" if sorts else "")
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return _wide(f"<table{kind}>{inside}</table>")
 
 
 def figures(values: Mapping[str, str]) -> str:
@@ -95,7 +112,8 @@ def grid(charts: Sequence[str]) -> str:
 def legend(names: Sequence[str], kind: str = "b") -> str:
     """Return names with the colours of the series 1, 2, ... ("b") or of the shades ("q")."""
     keys = (
-        f'<span class="key {kind}{n % 6 + 1}"></span>{escape(name)}' for n, name in enumerate(names)
+        f'<span class="entry"><span class="key {kind}{n % 6 + 1}"></span>{escape(name)}</span> '
+        for n, name in enumerate(names)
     )
     return f'<p class="note">{"".join(keys)}</p>'
 
@@ -114,6 +132,21 @@ def _is_figure(value: Any) -> bool:
     if value is None or value == "" or _is_number(value):
         return True
     return isinstance(value, str) and FIGURE.fullmatch(value) is not None
+
+
+def _name_class(value: Any) -> str:
+    """Give long text room: on a phone a table scrolls rather than become a column of letters."""
+    return "name long" if len(str(value)) > LONG else "name"
+
+
+def _sorted_by(value: Any) -> str:
+    """Return the attribute that holds a cell's exact number."""
+    if isinstance(value, str):
+        try:
+            value = float(value.replace(",", "").replace("−", "-"))
+        except ValueError:
+            return ""
+    return f' data-v="{value!r}"' if _is_number(value) and math.isfinite(value) else ""
 
 
 def _class(kind: str) -> str:

@@ -32,6 +32,11 @@ td, th { padding: .24rem 1.1rem .24rem 0; border-bottom: 1px solid var(--rule); 
 td { vertical-align: top } thead th { border-bottom-color: var(--muted) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 tr.strong td { font-weight: 600 } td.name { overflow-wrap: anywhere; min-width: 6rem }
+td.long { min-width: 14rem }
+th button { all: unset; cursor: pointer } th button:hover { color: var(--ink) }
+th button:focus-visible { outline: 2px solid var(--c1); outline-offset: 2px }
+th[aria-sort] { color: var(--ink) } th[aria-sort] button::after { content: " ↓" }
+th[aria-sort=ascending] button::after { content: " ↑" }
 thead ~ tbody td.name:first-child { min-width: 8rem }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; margin: 1.4rem 0 .6rem }
 .figures div { min-width: 5rem } .figures b { display: block; font-size: 1.5rem; line-height: 1.25;
@@ -50,6 +55,9 @@ svg text.on { fill: var(--ink); paint-order: stroke;
 .grid { stroke: var(--rule); stroke-width: 1 }
 .axis { stroke: var(--muted); stroke-width: 1 }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round }
+.dashed { stroke-dasharray: 5 4 } .band { opacity: .2 } .hollow { fill: none; opacity: .45 }
+.spot.best { fill: var(--c2) }
+.spot { fill: var(--paper); stroke: var(--ink); stroke-width: 1.4 }
 .hit { stroke: transparent; stroke-width: 9; pointer-events: all }
 .whisker { stroke: var(--ink); stroke-width: 1.2; opacity: .65 }
 .f1 { fill: var(--c1) } .f2 { fill: var(--c2) } .f3 { fill: var(--c3) }
@@ -60,7 +68,8 @@ svg text.on { fill: var(--ink); paint-order: stroke;
 .d4 { fill: var(--p4) } .d5 { fill: var(--p5) }
 .advice { border-left: 3px solid var(--warn); padding-left: .8rem }
 .key { display: inline-block; width: .75em; height: .75em; border-radius: 50%;
-  margin: 0 .35em 0 .9em; vertical-align: -.05em } .key:first-child { margin-left: 0 }
+  margin: 0 .35em 0 0; vertical-align: -.05em }
+.entry { display: inline-block; margin-right: .9em }
 .b1 { background: var(--c1) } .b2 { background: var(--c2) } .b3 { background: var(--c3) }
 .b4 { background: var(--c4) } .b5 { background: var(--c5) } .b6 { background: var(--c6) }
 .q1 { background: var(--p1) } .q2 { background: var(--p2) } .q3 { background: var(--p3) }

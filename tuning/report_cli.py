@@ -1,0 +1,20 @@
+"""Lets `hardneg report` write the page of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..engine.pages_cli import recognise
+from .card import CARD
+from .storage import DATABASE
+
+
+def _study_report(folder: Path, out: Path | None, knobs: Sequence[str]) -> Path:
+    from .pages.study_page import write_study_report
+
+    return write_study_report(folder, out, knobs)
+
+
+for _mark in (DATABASE, CARD):
+    recognise(_mark, _study_report)
