@@ -18,10 +18,11 @@ from .job import Job
 from .progress import Reporter
 from .recipe import Recipe, check, read, resolve
 from .run import Run
+from .tracking import read_names
 from .trainer import Trainer
 
 STATE = Path("state") / "state.safetensors"
-CHANGEABLE = ("epochs", "patience", "max_minutes")
+CHANGEABLE = ("epochs", "patience", "max_minutes", "log")
 READING = ("format", "columns", "split", "min_user", "min_item", "min_rating", "duplicates")
 
 
@@ -64,6 +65,7 @@ def train_recipe(
     recipe: Recipe, given: Any = None, *, out: str | Path | None = None, quiet: bool = False
 ) -> Run:
     """Train a resolved recipe, on a frame or `Dataset` when one is given."""
+    read_names(recipe.log)
     loaded = given if isinstance(given, Dataset) else load(recipe, given)
     folder = new_folder(out, recipe)
     job = Job(recipe, loaded)  # everything is checked before anything is written
@@ -88,7 +90,7 @@ def _remove(folder: Path, keep: bool) -> None:
 
 
 def resume(folder: str | Path, /, *, quiet: bool = False, **settings: Any) -> Run:
-    """Go on where a run stopped, exactly; `epochs`, `patience` and `max_minutes` may be changed."""
+    """Go on where a run stopped, exactly; only `CHANGEABLE` may be changed."""
     run = Run(folder)
     for name in settings:
         if name not in CHANGEABLE:

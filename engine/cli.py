@@ -27,6 +27,7 @@ app.add_typer(data, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Log = Annotated[str, typer.Option(help="Trackers besides TensorBoard: mlflow, wandb.")]
 K = Annotated[int, typer.Option("-k", help="How many answers.")]
 
 
@@ -49,6 +50,7 @@ def train(
     optimizer: Annotated[str, typer.Option(help='e.g. "Adam(lr=0.003)"')] = "",
     epochs: Annotated[str, typer.Option(help="Passes over the training data.")] = "",
     seed: Annotated[str, typer.Option(help="Seed of every draw.")] = "",
+    log: Log = "",
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -58,7 +60,7 @@ def train(
     from .recipe import parse_overrides, resolve
 
     model, dataset, settings = _targets(words)
-    fixed = {"negatives": negatives, "loss": loss, "optimizer": optimizer}
+    fixed = {"negatives": negatives, "loss": loss, "optimizer": optimizer, "log": log}
     settings |= {k: v for k, v in fixed.items() if v}
     for name, text in (("epochs", epochs), ("seed", seed)):
         if text:

@@ -106,6 +106,7 @@ class Recipe(BaseModel):
     evaluate_limit: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 10
     radar: bool = True
+    log: str = ""
     # where and when
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

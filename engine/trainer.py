@@ -15,7 +15,7 @@ from ..datasets.errors import ResourceError
 from . import checkpoint
 from .average import Average
 from .environment import record_start
-from .history import append_metrics, cut_metrics, read_metrics
+from .history import cut_metrics, read_metrics
 from .interrupt import Interrupted, StopRequest
 from .job import Job
 from .metrics import higher_is_better
@@ -25,6 +25,7 @@ from .readings import closing
 from .report import write_report
 from .state import restore_job, state_of
 from .step import batch_loss
+from .tracking import Tracking
 
 SAVE_SECONDS = 120.0  # a kill loses at most this much work
 
@@ -45,11 +46,11 @@ class Trainer:
         self.stale = 0
         self.average = Average(job.model, job.recipe.average)
         self.radar = Radar.of(job)
-        self.metrics = folder / "metrics.jsonl"
         self.fresh = True  # nothing judged, nothing restored
         self.judged: dict[str, Any] | None = None  # the last epoch's line, where it was judged
         self.after_epoch: Callable[[Trainer], None] | None = None  # may raise to end the run
         self._stop = StopRequest()
+        self.tracking = Tracking(folder, job.recipe, reporter.say)
         self._reset_sums()
 
     def _reset_sums(self) -> None:
@@ -62,6 +63,10 @@ class Trainer:
 
     def run(self, *, test: bool = True) -> dict[str, float]:
         """Train to the end; then, unless `test` is False, read the test split once."""
+        with self.tracking:
+            return self._run(test)
+
+    def _run(self, test: bool) -> dict[str, float]:
         self._started = time.perf_counter()
         self._saved = self._started
         record_start(self.folder, self.job.device)
@@ -80,7 +85,7 @@ class Trainer:
             found = self._test() if test else {}
         except KeyboardInterrupt:
             raise Interrupted(f"resume {self.folder}") from None
-        history = read_metrics(self.metrics)
+        history = read_metrics(self.folder / "metrics.jsonl")
         for sentence in closing(history):
             self.reporter.say(sentence)
         if test:  # trials of a study are looked at together
@@ -161,11 +166,9 @@ class Trainer:
         """Show figures now and then, save now and then, stop when asked."""
         if self.reporter.wants():
             seconds = max(1e-9, time.perf_counter() - began)
-            status = (
-                f"loss {self._mean_loss():.4f}  {compact(rows / seconds)} rows/s  "
-                f"{compact(scored / seconds)} neg/s  {self._best_text()}"
-            )
-            self.reporter.advance(self.done, status)
+            rate = f"{compact(rows / seconds)} rows/s  {compact(scored / seconds)} neg/s"
+            best = "" if self.best is None else f"best {self.job.recipe.metric} {self.best:.4f}"
+            self.reporter.advance(self.done, f"loss {self._mean_loss():.4f}  {rate}  {best}")
         else:
             self.reporter.advance(self.done)
         self._heed()
@@ -228,12 +231,9 @@ class Trainer:
         if improved:
             with self.average.in_place():
                 self.save_weights()
-        append_metrics(self.metrics, line)
+        self.tracking.add(line)
         self.judged = line
         self.reporter.say(f"{text}  {line['seconds']:.0f}s  {rate}".rstrip())
-
-    def _best_text(self) -> str:
-        return "" if self.best is None else f"best {self.job.recipe.metric} {self.best:.4f}"
 
     def save_weights(self) -> None:
         """Write the model's weights as the best so far."""
@@ -276,7 +276,7 @@ class Trainer:
             setattr(self, name, state[name])
         self.stale = state["stale"]
         self.fresh = False
-        cut_metrics(self.metrics, self.step)
+        cut_metrics(self.folder / "metrics.jsonl", self.step)
 
     def _test(self) -> dict[str, float]:
         """Load the best weights, read the test split, write its line."""
@@ -296,5 +296,5 @@ class Trainer:
             "test_seconds": round(time.perf_counter() - began, 3),
             "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         }
-        append_metrics(self.metrics, line)
+        self.tracking.add(line)
         return found

@@ -13,11 +13,15 @@ from ..datasets.atomic import write_text
 from ..datasets.errors import DataError, UsageError
 from ..engine.api import load, new_folder
 from ..engine.recipe import Recipe, read, resolve
+from .setting import SHARED
+from .shares import WHOLE
 from .storage import DATABASE, hide_password
-from .trial import SHARED
 
 CARD = "study.json"
-FIXED = ("search", "families", "baseline", "objectives", "limits", "storage")
+FIXED = (
+    "search", "families", "baseline", "objectives", "limits", "storage", "subsample", "warm_start",
+)  # fmt: skip
+FREE = ("log",)  # where figures go besides may change
 OURS = {*SHARED, "recipe.toml", ".open.lock"}
 
 
@@ -61,7 +65,7 @@ def read_card(folder: Path | None) -> dict[str, Any]:
 
 def make_card(
     search: dict[str, Any], families: Sequence[str], baseline: bool, objectives: Sequence[str],
-    limits: Sequence[str], storage: str,
+    limits: Sequence[str], storage: str, subsample: Sequence[float], warm_start: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the card of a study; a password in the storage is left out."""
     return {
@@ -71,19 +75,22 @@ def make_card(
         "objectives": list(objectives),
         "limits": list(limits),
         "storage": hide_password(storage),
+        "subsample": [share for share in subsample if tuple(subsample) != WHOLE],
+        "warm_start": list(warm_start),
     }
 
 
 def _compare(folder: Path, base: Recipe, card: dict[str, Any]) -> None:
     before = resolve(read(folder / "recipe.toml"))
-    if before != base:
-        names = [n for n in Recipe.model_fields if getattr(before, n) != getattr(base, n)]
+    fields = [n for n in Recipe.model_fields if n not in FREE]
+    names = [n for n in fields if getattr(before, n) != getattr(base, n)]
+    if names:
         raise UsageError(
             f"{folder} holds a study of another recipe ({', '.join(names)} differ); "
             "choose another --out"
         )
     kept = read_card(folder)
-    changed = [n for n in FIXED if kept and kept.get(n) != card[n]]
+    changed = [n for n in FIXED if kept and kept.get(n, []) != card[n]]
     if changed:
         name = changed[0]
         raise UsageError(

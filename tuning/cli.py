@@ -11,13 +11,14 @@ from ..engine import pages_cli as _pages  # noqa: F401  # adds its commands to t
 from ..engine import plan_cli as _plan  # noqa: F401  # adds its command to the app
 from ..engine import stages_cli as _stages  # noqa: F401  # adds its commands to the app
 from ..engine.allocator import keep_big_blocks
-from ..engine.cli import Json, Quiet, app, split_items
+from ..engine.cli import Json, Log, Quiet, app, split_items
 from ..engine.console import emit, output
+from . import report_cli as _report  # noqa: F401  # lets `report` know studies
 
 
 @app.command()
 def tune(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml|STUDY")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
     trials: Annotated[int, typer.Option(help="How many trials the study shall hold in all.")] = 20,
     until: Annotated[str, typer.Option(help='Stop after this time, e.g. "2h".')] = "",
@@ -25,6 +26,7 @@ def tune(
         str,
         typer.Option(help='What to search, e.g. "negatives.Uniform.num=16..4096:log,optimizer.lr"'),
     ] = "",
+    space: Annotated[str, typer.Option(help="A ready space: lightgcn, ..., or a file.")] = "",
     families: Annotated[
         str, typer.Option(help='Negatives to compare, e.g. "Uniform(256) | TopK(32); InBatch()"')
     ] = "",
@@ -33,10 +35,22 @@ def tune(
     limits: Annotated[str, typer.Option(help='e.g. "memory<=2G,rank_me>=8,held_out<=5%"')] = "",
     sampler: Annotated[str, typer.Option(help="tpe, gp, random or qmc")] = "tpe",
     pruner: Annotated[str, typer.Option(help="none, median, hyperband or wilcoxon")] = "none",
+    subsample: Annotated[
+        str, typer.Option(help='Share of the data trials train on: "0.25", or rungs "0.1,0.3,1"')
+    ] = "",
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STUDY [STUDY ...]", help="Earlier studies to learn from."),
+    ] = None,
     storage: Annotated[str, typer.Option(help="A journal file, or postgresql:// or mysql://")] = "",
     finalists: Annotated[int, typer.Option(help="How many of the best to train anew.")] = 0,
     seeds: Annotated[int, typer.Option(help="How often each finalist is trained.")] = 3,
+    log: Log = "",
     out: Annotated[Path | None, typer.Option(help="The study folder.")] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Open optuna-dashboard on the study, run nothing.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Of the dashboard.")] = 8080,
     show: Annotated[bool, typer.Option("--show", help="Print objective and space only.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -48,13 +62,27 @@ def tune(
     from .study import Options, prepare
     from .study import tune as run_study
 
-    fields = _with_settings(read(recipe), parse_overrides(words or []))
+    if recipe.is_dir():  # a study goes on from its own recipe
+        recipe, out = recipe / "recipe.toml", out or recipe
+    if dashboard:
+        from .dashboard import show_dashboard
+
+        place = out or recipe.parent
+        show_dashboard(place, storage, port, lambda text: output().print(text, soft_wrap=True))
+        return
+    warm = [name.strip() for text in warm_start or [] for name in text.split(",")]
+    settings = [word for word in words or [] if "=" in word or not warm]
+    warm += [word for word in words or [] if word not in settings]
+    fields = _with_settings(read(recipe), parse_overrides(settings) | ({"log": log} if log else {}))
     options: dict[str, Any] = {
         "search": split_entries(search),
         "families": [text.strip() for text in families.split(";") if text.strip()],
         "baseline": baseline,
         "objectives": split_items(objectives),
         "limits": split_items(limits),
+        "space": space,
+        "subsample": subsample,
+        "warm_start": warm,
         "storage": storage,
         "sampler": sampler,
         "pruner": pruner,

@@ -20,7 +20,7 @@ from ..datasets.errors import UsageError
 from ..engine import components
 from ..engine.expression import show
 from ..engine.recipe import Recipe, resolve, samples
-from .space import Entries, Space, apply, as_table, default_of, plan
+from .space import REPLACED, Entries, Space, apply, as_table, default_of, plan
 
 Table = dict[str, Any]
 USUAL = 256  # negatives of the baseline where the recipe's proposal has no number of its own
@@ -38,10 +38,18 @@ class Family(NamedTuple):
         """Return the recipe's own values of what is searched, moved into their ranges."""
         found = {}
         for path, space in self.ranges.items():
-            value = _inside(default_of(self.recipe, path), space)
-            if value is not None:
-                found[path] = value
+            own = default_of(self.recipe, path)
+            found[path] = _inside(self._as_share(path) if own is None else own, space)
         return found
+
+    def _as_share(self, path: str) -> float | None:
+        """Return the share of the pool that a refiner's plain number keeps, as in TopK(32)."""
+        stage, _, name = path.rpartition(".")
+        first = components.short(self.recipe.expression("negatives")[0])
+        pool = default_of(self.recipe, f"negatives.{first}.num")
+        kept = default_of(self.recipe, f"{stage}.{REPLACED[name]}") if name in REPLACED else None
+        known = type(kept) is int and type(pool) is int
+        return min(1.0, kept / pool) if known else None
 
 
 def families(
@@ -56,14 +64,14 @@ def families(
         baseline: add uniform negatives, unless they are there already.
     """
     texts = list(negatives) or [base.negatives]
-    recipes = [_with_negatives(base, text) for text in texts]
+    recipes = [with_negatives(base, text) for text in texts]
     shown = [recipe.negatives for recipe in recipes]
     for text in shown:
         if shown.count(text) > 1:
             raise UsageError(f"families names {text!r} twice; leave one out")
     uniform = [r for r in recipes if is_uniform(r)]
     if baseline and base.negatives and samples(base) and not uniform:
-        recipes.append(_with_negatives(base, _uniform(recipes[0])))
+        recipes.append(with_negatives(base, _uniform(recipes[0])))
     table = as_table(entries)
     found: list[Family] = []
     used: set[str] = set()
@@ -87,7 +95,8 @@ def is_uniform(recipe: Recipe) -> bool:
     return len(stages) == 1 and components.short(stages[0]) == "Uniform"
 
 
-def _with_negatives(base: Recipe, text: str) -> Recipe:
+def with_negatives(base: Recipe, text: str) -> Recipe:
+    """Return the recipe with other negatives; with none named, as it is."""
     return resolve(base.model_dump(exclude_none=True), {"negatives": text} if text else {})
 
 
@@ -98,6 +107,11 @@ def _uniform(recipe: Recipe) -> str:
     accepted = components.parameters(components.catalogue("negatives")["Uniform"])
     words = [f"{k}={v}" for k, v in given.items() if k in accepted]
     return f"Uniform({', '.join(words)})"
+
+
+def fits(recipe: Recipe, name: str, raw: Any) -> bool:
+    """Say whether a recipe has the argument an entry of a space speaks of."""
+    return bool(_fitting(recipe, {name: raw})[0])
 
 
 def _fitting(recipe: Recipe, table: Table) -> tuple[Table, UsageError | None]:
@@ -132,14 +146,14 @@ def _family(recipe: Recipe, own: Table, table: Table, base: Recipe) -> Family:
 
 
 def _inside(value: object, space: BaseDistribution) -> object:
-    """Return the value of a range nearest to a recipe's own; None where there is none."""
+    """Return the value of a range nearest to a recipe's own; its middle where that is no number."""
     if isinstance(space, CategoricalDistribution):
         return value if value in space.choices else space.choices[0]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
     assert isinstance(space, (IntDistribution, FloatDistribution))
-    near = min(max(value, space.low), space.high)
+    low, high = space.low, space.high
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        value = (low * high) ** 0.5 if space.log else (low + high) / 2
+    near = min(max(value, low), high)
     if space.step is not None:
-        near = space.low + round((near - space.low) / space.step) * space.step
-        near = min(near, space.high)
+        near = min(low + round((near - low) / space.step) * space.step, high)
     return int(near) if isinstance(space, IntDistribution) else float(near)

@@ -27,21 +27,23 @@ from ..engine.run import Run
 from ..engine.significance import holm, paired
 from ..engine.trainer import Trainer
 from .engines import mix
-from .trial import SHARED, Setting, _link
+from .rungs import is_allowed
+from .setting import Setting
 
 FILE = "finalists.json"
 FINAL = 1 << 20  # added to the study's seed: no trial has a finalist's
 
 
 def ranked(setting: Setting) -> list[FrozenTrial]:
-    """Return the finished trials that keep to the limits, the best on validation first."""
+    """Return the finished trials within the limits: those of the largest share first, then best."""
     up = higher_is_better(setting.base.metric)
     done = [
         trial
         for trial in setting.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if all(over <= 0 for over in trial.constraints.values())
+        if is_allowed(trial)
     ]
-    return sorted(done, key=lambda t: (-1 if up else 1) * (t.values or [0.0])[0])
+    sign = -1 if up else 1
+    return sorted(done, key=lambda t: (-setting.share(t), sign * (t.values or [0.0])[0]))
 
 
 def finish(
@@ -106,9 +108,7 @@ def train_once(setting: Setting, recipe: Recipe, folder: Path) -> Run:
     if any(line["split"] == "test" for line in history):
         return Run(folder)
     resumed = (folder / "state" / "state.safetensors").exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
-        _link(setting.folder / name, folder / name)
+    setting.lay_data(folder)
     job = Job(recipe, setting.dataset, resumed=resumed)
     job.question_seed = setting.base.seed
     write_text(folder / "recipe.toml", recipe.to_toml())
@@ -127,8 +127,12 @@ def _row(setting: Setting, trial: FrozenTrial, runs: Sequence[Run]) -> dict[str,
     again = [run.best[metric] for run in runs]
     chosen = (trial.values or [0.0])[0]
     sign = 1 if higher_is_better(metric) else -1
+    share = setting.share(trial)
+    # On a part of the data validation asked other questions; it compares only when trained anew.
+    seen = chosen if share >= 1 else statistics.fmean(again)
     return {
         "trial": trial.number,
+        "share": share,
         "family": setting.family(trial).name,
         "baseline": setting.family(trial).baseline,
         "params": trial.params,
@@ -136,7 +140,7 @@ def _row(setting: Setting, trial: FrozenTrial, runs: Sequence[Run]) -> dict[str,
         "validation_again": statistics.fmean(again),
         "test": statistics.fmean(test),
         "sd": statistics.stdev(test) if len(test) > 1 else None,
-        "optimism": sign * (chosen - statistics.fmean(test)),
+        "optimism": sign * (seen - statistics.fmean(test)),
         "runs": [str(run.folder.relative_to(setting.folder)) for run in runs],
     }
 

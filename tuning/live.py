@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +17,8 @@ from rich.text import Text
 from ..engine.console import emit, text_of
 
 ROWS = 12  # of the table: the best and the last
+REASONS = 3  # the most frequent ones, below the table
+Rows = dict[int, dict[str, Any]]
 
 
 class Progress:
@@ -24,17 +28,27 @@ class Progress:
         metric: of the study. up: whether more of it is better.
         trials: how many there shall be.
         quiet: show nothing. as_json: print each event as a line of JSON on standard output.
+        look: reads all trials of the study, those of other workers too.
     """
 
     def __init__(
-        self, metric: str, up: bool, trials: int, *, quiet: bool = False, as_json: bool = False
+        self,
+        metric: str,
+        up: bool,
+        trials: int,
+        *,
+        quiet: bool = False,
+        as_json: bool = False,
+        look: Callable[[], Rows] | None = None,
     ) -> None:
         self.metric, self.up, self.trials = metric, up, trials
         self.quiet, self.as_json = quiet, as_json
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.look = look
+        self.rows: Rows = look() if look else {}
+        self.mine: set[int] = set()  # trials this process has said something about
         self.started = time.monotonic()
-        self.ended = 0  # in this start, for the time that is left
+        self.before = self._ended()  # trials of earlier starts tell nothing about the pace
         terminal = self.console.is_terminal and not quiet and not as_json
         self._live = Live(console=self.console, auto_refresh=False) if terminal else None
 
@@ -59,18 +73,19 @@ class Progress:
         elif not self.as_json:
             self.console.print(text, markup=False, soft_wrap=True)
 
-    def known(self, rows: dict[int, dict[str, Any]]) -> None:
-        """Take up the trials of earlier starts and of other workers."""
-        self.rows |= {number: row for number, row in rows.items() if number not in self.rows}
-
     def __call__(self, kind: str, **event: Any) -> None:
         """Show an event: ``begin``, ``epoch`` or ``end`` of a trial, and others."""
+        if kind == "note":
+            self.say(event["text"])
+            return
         if "trial" in event:
+            self.mine.add(event["trial"])
             row = self.rows.setdefault(event["trial"], {"state": "RUNNING"})
             row |= {name: value for name, value in event.items() if value is not None}
             if event.get("values"):
                 row["value"] = event["values"][0]
-            self.ended += kind == "end"
+            if self.look is not None and kind != "epoch":
+                self.rows |= {n: r for n, r in self.look().items() if n not in self.mine}
         if self.quiet:
             return
         if self.as_json:
@@ -83,12 +98,17 @@ class Progress:
 
     def best(self) -> float | None:
         """Return the best value of a finished trial that keeps to the limits."""
-        found = [
-            row["value"]
+        done = [
+            row
             for row in self.rows.values()
             if row.get("state") == "COMPLETE" and not row.get("why") and "value" in row
         ]
+        most = max((row.get("share", 1.0) for row in done), default=1.0)
+        found = [row["value"] for row in done if row.get("share", 1.0) == most]
         return (max if self.up else min)(found) if found else None
+
+    def _ended(self) -> int:
+        return sum(row.get("state") not in ("RUNNING", "WAITING") for row in self.rows.values())
 
     def counts(self) -> dict[str, int]:
         """Return how many trials are in which state."""
@@ -102,15 +122,16 @@ class Progress:
 
     def left(self) -> float | None:
         """Return the seconds that the rest takes at the pace of this start."""
-        if not self.ended:
+        ended = self._ended() - self.before
+        if not ended:
             return None
         counts = self.counts()
         rest = max(0, self.trials - len(self.rows) + counts["running"])
-        return round((time.monotonic() - self.started) / self.ended * rest, 1)
+        return round((time.monotonic() - self.started) / ended * rest, 1)
 
     def _line(self, number: int) -> str:
         row = self.rows[number]
-        text = f"trial {number:>3}  {settings(row.get('params', {}))}"
+        text = f"trial {number:>3}  {settings(row.get('params', {}))}{_part(row)}"
         if row["state"] == "COMPLETE":
             text += f"  {self.metric} {row['value']:.4f}"
         return text + (f"  {row['why']}" if row.get("why") else "")
@@ -126,16 +147,26 @@ class Progress:
             state = row["state"].lower()
             note = row.get("why") or ("" if state == "complete" else state)
             words = (
-                str(number), str(row.get("family", "")), settings(row.get("params", {})), epoch,
+                str(number), str(row.get("family", "")),
+                settings(row.get("params", {})) + _part(row), epoch,
                 text_of(row.get("value")), note,
             )  # fmt: skip
             table.add_row(*map(Text, words))
-        return Group(table, Text(self.status()))
+        return Group(table, *map(Text, self._reasons()), Text(self.status()))
+
+    def _reasons(self) -> list[str]:
+        """Say why trials did not work out, the most frequent reasons first."""
+        whys = [str(row.get("why", "")) for row in self.rows.values()]
+        found = Counter(why for why in whys if why and not why.startswith("pruned"))
+        return [f"{number} x {why}" for why, number in found.most_common(REASONS)]
 
     def _shown(self) -> list[int]:
         sign = -1 if self.up else 1
-        done = [n for n, row in self.rows.items() if row["state"] == "COMPLETE"]
-        best = sorted(done, key=lambda n: sign * self.rows[n].get("value", 0.0))[: ROWS // 2]
+        done = {n: row for n, row in self.rows.items() if row["state"] == "COMPLETE"}
+        order = {
+            n: (-row.get("share", 1.0), sign * row.get("value", 0.0)) for n, row in done.items()
+        }
+        best = sorted(order, key=lambda n: order[n])[: ROWS // 2]
         last = [n for n in sorted(self.rows) if n not in best][-(ROWS - len(best)) :]
         return best + last
 
@@ -152,6 +183,10 @@ class Progress:
 def settings(params: dict[str, Any]) -> str:
     """Write the values of a trial, without the field they stand in."""
     return ", ".join(f"{k.partition('.')[2] or k}={_short(v)}" for k, v in params.items())
+
+
+def _part(row: dict[str, Any]) -> str:
+    return f"  on {row['share']:.3g} of the data" if row.get("share", 1.0) < 1 else ""
 
 
 def _short(value: Any) -> str:

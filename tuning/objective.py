@@ -96,17 +96,26 @@ def _limit(text: str) -> tuple[str, float]:
 
 
 class Meter:
-    """The memory a trial takes: on a GPU what torch has allocated, else the process's own peak."""
+    """The memory a trial takes: on a GPU what torch has allocated, else the process's own peak.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        device: the trial's.
+        clean: give back first what earlier trials left; it takes long where there are many objects,
+            so it is done where memory is an objective or limited.
+    """
+
+    def __init__(self, device: torch.device, clean: bool = True) -> None:
         self.device = device
         self.base = 0.0
-        gc.collect()
+        if clean:
+            gc.collect()
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            if clean:
+                torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             return
-        _trim()
+        if clean:
+            _trim()
         try:  # from here on the kernel's peak is that of this trial
             Path("/proc/self/clear_refs").write_text("5")
             self.base = _status("VmRSS")

@@ -8,6 +8,8 @@ from optuna.trial import TrialState
 
 from ..engine.console import emit, output, show_metrics, show_table
 from ..engine.metrics import higher_is_better
+from .evidence import Evidence
+from .learned import learned, show_learned
 from .live import settings
 from .study import Study
 
@@ -17,7 +19,8 @@ def show_study(study: Study, as_json: bool) -> None:
     rows = trial_rows(study)
     if as_json:
         found = {"study": str(study.folder), "trials": rows, "pareto": pareto(study)}
-        emit({**found, "finalists": list(study.finalists), "test": study.test})
+        found |= {"finalists": list(study.finalists), "test": study.test}
+        emit(found | learned(Evidence.of(study.folder, study.record)))
         return
     show_table(rows)
     everything = study.record.get_trials(deepcopy=False)
@@ -33,18 +36,24 @@ def show_study(study: Study, as_json: bool) -> None:
         show_table(finalist_rows(study), f"finalists, {study.best.recipe.metric} on test")
     else:
         show_metrics(study.test, f"test of the best trial ({study.best.folder})")
+    show_learned(Evidence.of(study.folder, study.record))
 
 
 def trial_rows(study: Study) -> list[dict[str, Any]]:
-    """Return the finished trials, best first."""
+    """Return the finished trials, best first; those on more of the data before the others."""
     metric = study.best.recipe.metric
     sign = -1 if higher_is_better(metric) else 1
+    parts = {
+        t.number: float(t.user_attrs.get("share", 1.0)) for t in study.record.get_trials(False)
+    }
     done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     several = len({t.user_attrs.get("family") for t in done}) > 1
     rows = []
-    for trial in sorted(done, key=lambda t: sign * (t.values or [0.0])[0]):
+    for trial in sorted(done, key=lambda t: (-parts[t.number], sign * (t.values or [0.0])[0])):
         values = trial.values or [0.0]
         row: dict[str, Any] = {"trial": trial.number, metric: values[0]}
+        if min(parts.values()) < 1:
+            row["share"] = parts[trial.number]
         if several:
             row["family"] = trial.user_attrs.get("family")
         if len(values) > 1:

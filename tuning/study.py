@@ -6,36 +6,32 @@ The objective is the recipe's metric on validation. The test split is read once,
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
+from optuna.trial import TrialState
 
 from ..datasets.atomic import write_text
-from ..datasets.dataset import Dataset
 from ..datasets.errors import ResourceError, UsageError
 from ..engine.interrupt import Interrupted
 from ..engine.metrics import higher_is_better
-from ..engine.recipe import Recipe, read, resolve
 from ..engine.run import Run
 from . import card as cards
-from .engines import check_names
-from .families import Family, families
 from .finalists import finish, ranked, winner
 from .live import Progress
-from .objective import Objective, objective
-from .ranges import text_of_range
-from .space import as_table
+from .options import Options, Plan, prepare, seconds_of
+from .setting import Setting
+from .shares import open_shares
 from .storage import DATABASE, NAME, describe, open_record, storage_errors
-from .trial import Deadline, Setting
+from .trial import Deadline
+from .warm import NOTHING, take_over
 from .worker import work
 
-__all__ = ["DATABASE", "NAME", "Options", "Study", "tune"]
+__all__ = ["DATABASE", "NAME", "Options", "Study", "prepare", "seconds_of", "tune"]
 
 
 class Study(NamedTuple):
@@ -46,92 +42,6 @@ class Study(NamedTuple):
     best: Run
     test: dict[str, float]
     finalists: Sequence[dict[str, Any]] = ()
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a study is made; an existing one keeps what is left out here.
-
-    Args:
-        search: what to search, as `space.plan` reads it.
-        families: alternative negatives, each with its own knobs and an equal budget.
-        baseline: tune plain uniform negatives beside the rest.
-        objectives: quality, then perhaps seconds and memory.
-        limits: such as ``rank_me>=8``.
-        storage: empty for SQLite in the folder, a journal file, or a URL.
-        sampler: tpe, gp, random or qmc. pruner: none, median, hyperband or wilcoxon.
-        until: wall-clock time of this start, such as ``2h``.
-        finalists: how many of the best trials are trained anew and tested.
-        seeds: how often each.
-    """
-
-    search: Sequence[str] | Mapping[str, Any] = ()
-    families: Sequence[str] = ()
-    baseline: bool = True
-    objectives: Sequence[str] = ()
-    limits: Sequence[str] = ()
-    storage: str = ""
-    sampler: str = "tpe"
-    pruner: str = "none"
-    until: str = ""
-    finalists: int = 0
-    seeds: int = 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study read and checked, before anything is written."""
-
-    base: Recipe
-    families: list[Family]
-    objective: Objective
-    card: dict[str, Any]
-    options: Options = field(default_factory=Options)
-
-    def describe(self) -> list[str]:
-        """Return the objective and the space, a line each."""
-        lines = [
-            f"objective: {self.objective.describe(self.base)} of {self.base.dataset}",
-            f"sampler {self.options.sampler}, pruner {self.options.pruner}, at most "
-            f"{self.base.epochs} epochs a trial, judged every {self.base.evaluate_every}",
-        ]
-        for family in self.families:
-            kind = "baseline" if family.baseline else "family"
-            lines.append(f"{kind} {family.name}" + ("" if family.ranges else ": one trial"))
-            for path, space in family.ranges.items():
-                start = family.defaults().get(path)
-                begins = "" if start is None else f", begins at {start}"
-                lines.append(f"    {path} = {text_of_range(space)}{begins}")
-        return lines
-
-
-def prepare(
-    recipe: dict[str, Any] | str | Path, options: Options, out: str | Path | None = None
-) -> Plan:
-    """Read a recipe with its ``[space]`` table and check what a study of it would search."""
-    fields = read(Path(recipe)) if isinstance(recipe, (str, Path)) else dict(recipe)
-    table = fields.get("space", {})
-    if not isinstance(table, Mapping):
-        raise UsageError(f"space = {table!r} is no table; write [space] and a line for each range")
-    kept = cards.read_card(Path(out) if out is not None else None)
-    base, table = resolve(fields), dict(table)
-    chosen = options.families or table.pop("families", None) or kept.get("families", ())
-    table.pop("families", None)
-    if isinstance(chosen, str):
-        raise UsageError(f"families = {chosen!r}: give a list of expressions, each quoted")
-    asked = as_table(options.search)
-    search = {**as_table(table), **asked} if table or asked else kept.get("search", {})
-    names = list(options.objectives or kept.get("objectives", ()))
-    limits = list(options.limits or kept.get("limits", ()))
-    storage = options.storage or kept.get("storage", "")
-    if not options.storage and "***" in storage:
-        raise UsageError(f"the study is in {storage}; give --storage again, with the password")
-    baseline = options.baseline and kept.get("baseline", True)
-    check_names(options.sampler, options.pruner)
-    goal = objective(names, limits)
-    found = families(base, search, chosen, baseline=baseline)
-    card = cards.make_card(search, chosen, baseline, names, limits, storage)
-    return Plan(base, found, goal, card, Options(**{**vars(options), "storage": storage}))
 
 
 def tune(
@@ -172,16 +82,20 @@ def tune(
     folder = cards.open_folder(plan.base, out, plan.card)
     storage = plan.options.storage
     record = open_record(folder, storage, plan.objective.directions(plan.base))
-    dataset = Dataset.open(folder)
+    parts = open_shares(folder, plan.shares, plan.base.seed)
+    earlier = NOTHING
+    if plan.card["warm_start"]:
+        earlier = take_over(folder, plan.old, plan.base, plan.families, plan.objective, plan.shares)
     setting = Setting(
-        record, folder, dataset, plan.base, plan.families, plan.objective, known.pruner, until
-    )
+        record, folder, parts[1.0], plan.base, plan.families, plan.objective, known.pruner, until,
+        plan.shares, parts, earlier,
+    )  # fmt: skip
     up = higher_is_better(plan.base.metric)
-    with Progress(plan.base.metric, up, trials, quiet=quiet, as_json=as_json) as show:
-        show.known(_rows(setting))
+    shown = {"quiet": quiet, "as_json": as_json, "look": lambda: _rows(setting)}
+    with Progress(plan.base.metric, up, trials, **shown) as show:
         if not record.trials:
             show.say(f"study in {folder}, kept in {describe(folder, storage)}")
-            for line in plan.describe():
+            for line in (*plan.describe(), *earlier.notes):
                 show.say(line)
         with storage_errors(describe(folder, storage)):
             return _run(setting, plan, trials, show)
@@ -211,7 +125,9 @@ def _run(setting: Setting, plan: Plan, trials: int, show: Progress) -> Study:
 
 
 def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
-    """Choose on validation, then read the test once."""
+    """Choose on validation, then read the test once; write the page."""
+    from .pages.study_page import write_page
+
     folder, order = setting.folder, ranked(setting)
     if not order:
         raise ResourceError(
@@ -221,16 +137,18 @@ def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
     metric = setting.base.metric
     show.say(f"best: trial {order[0].number}, {metric} {(order[0].values or [0.0])[0]:.4f}")
     rows: list[dict[str, Any]] = []
-    if options.finalists and len(setting.dataset.test):
-        rows = finish(setting, options.finalists, options.seeds, show)
-        number = winner(setting, rows)["trial"]
-        row = next(row for row in rows if row["trial"] == number)
+    part = setting.share(order[0]) < 1  # what learned from a part of the data is trained on all
+    if (options.finalists or part) and len(setting.dataset.test):
+        seeds = options.seeds if options.finalists else 1
+        rows = finish(setting, max(1, options.finalists), seeds, show)
+        row = winner(setting, rows)
         test = {metric: row["test"]}
+        best = Run(folder / row["runs"][0] if row["share"] < 1 else setting.place(row["trial"]))
     else:
-        number = order[0].number
-        test = _test_once(setting, number)
-    best = Run(setting.place(number))
+        test = _test_once(setting, order[0].number)
+        best = Run(setting.place(order[0].number))
     write_text(folder / "best.toml", best.recipe.to_toml())
+    write_page(folder, setting.record)
     return Study(folder, setting.record, best, test, rows)
 
 
@@ -248,19 +166,10 @@ def _test_once(setting: Setting, number: int) -> dict[str, float]:
 
 
 def _rows(setting: Setting) -> dict[int, dict[str, Any]]:
-    """Return the trials of earlier starts, as `Progress` keeps them."""
+    """Return the trials of all workers and starts, as `Progress` keeps them."""
     found = {}
-    for trial in setting.record.get_trials(deepcopy=False):
+    begun = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    for trial in setting.record.get_trials(deepcopy=False, states=begun):
         row = {"state": trial.state.name, "params": trial.params, **trial.user_attrs}
         found[trial.number] = row | ({"value": trial.values[0]} if trial.values else {})
-    return found
-
-
-def seconds_of(text: str) -> float:
-    """'1h30m' -> 5400.0."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([hms])", text)
-    scale = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    found = sum(float(number) * scale[unit] for number, unit in parts)
-    if not found or re.sub(r"(\d+(?:\.\d+)?)\s*[hms]|\s", "", text):
-        raise UsageError(f"until = {text!r} cannot be read; write 2h, 90m or 1h30m")
     return found

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from ..datasets.atomic import write_text
-from ..datasets.dataset import Dataset
 from ..datasets.errors import DataError, ResourceError, UsageError
 from ..engine.history import read_metrics
 from ..engine.job import Job
@@ -25,92 +18,20 @@ from ..engine.progress import Reporter
 from ..engine.radar import Radar
 from ..engine.recipe import Recipe
 from ..engine.trainer import Trainer
+from .claim import heartbeat
 from .engines import make_pruner, mix, prunes
 from .families import Family
-from .objective import Meter, Objective, costs
+from .objective import Meter, costs
+from .setting import Setting
 from .space import apply
 
-SHARED = ("data.safetensors", "vocab.parquet", "protocol.json")
-BEAT = 20.0  # seconds between signs of life
-SILENCE = 120.0  # without one for so long, a worker on another machine is taken for dead
-ATTEMPTS = 10  # starts without a new epoch before a trial is given up
+ATTEMPTS = 10  # starts without a new checkpoint before a trial is given up
+KILLED = "killed"
 EAGER = 1.0  # an epoch that is not judged is saved too, if the last save is so many seconds old
 
 
 class Deadline(Exception):  # noqa: N818
     """The study's time is up; the trial's state is saved."""
-
-
-class Setting(NamedTuple):
-    """What all trials of a study share."""
-
-    record: optuna.Study
-    folder: Path
-    dataset: Dataset
-    base: Recipe
-    families: list[Family]
-    objective: Objective
-    pruner: str
-    until: float | None  # time.monotonic() at which to stop
-
-    def place(self, number: int) -> Path:
-        """Return the folder of a trial."""
-        return self.folder / "trials" / f"{number:04d}"
-
-    def family(self, trial: FrozenTrial) -> Family:
-        """Return the family a trial belongs to."""
-        name = trial.user_attrs.get("family")
-        return next((f for f in self.families if f.name == name), self.families[0])
-
-    def out_of_time(self) -> bool:
-        """Say whether the study shall stop now."""
-        return self.until is not None and time.monotonic() >= self.until
-
-
-@contextmanager
-def claim(setting: Setting, trial: FrozenTrial) -> Iterator[bool]:
-    """Try to become the one worker of a trial; yields whether that went well.
-
-    The lock is the operating system's: it goes when its holder is killed, however that happens.
-    """
-    locks = setting.folder / ".locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"{trial.number:04d}", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        now = next(t for t in setting.record.get_trials(deepcopy=False) if t.number == trial.number)
-        elsewhere = now.user_attrs.get("host") not in (None, socket.gethostname())
-        alive = elsewhere and time.time() - now.user_attrs.get("beat", 0.0) < SILENCE
-        yield now.state == TrialState.RUNNING and not alive
-    finally:
-        lock.release()
-
-
-@contextmanager
-def heartbeat(trial: Trial) -> Iterator[None]:
-    """Leave signs of life in the storage, for workers on other machines."""
-    trial.set_user_attr("host", socket.gethostname())
-    trial.set_user_attr("beat", time.time())
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(BEAT):
-            try:
-                trial.storage.set_trial_user_attr(trial._trial_id, "beat", time.time())
-            except Exception:  # a sign missed; the worker itself meets the trouble
-                continue
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def run_trial(setting: Setting, trial: Trial, tell: Callable[..., None]) -> None:
@@ -124,7 +45,9 @@ def run_trial(setting: Setting, trial: Trial, tell: Callable[..., None]) -> None
     """
     family = setting.family(trial._get_latest_trial())
     params = {name: trial._suggest(name, space) for name, space in family.ranges.items()}
-    tell(kind="begin", trial=trial.number, family=family.name, params=params)
+    share = setting.share(trial._get_latest_trial())
+    part = {} if share >= 1 else {"share": share}
+    tell(kind="begin", trial=trial.number, family=family.name, params=params, **part)
     try:
         with heartbeat(trial):
             values, cost = _train(setting, trial, family, params, tell)
@@ -138,7 +61,8 @@ def run_trial(setting: Setting, trial: Trial, tell: Callable[..., None]) -> None
             raise
         trial.set_constraint("runs", 1.0)
         trial.set_user_attr("out_of_memory", True)
-        _end(setting, trial, TrialState.PRUNED, "infeasible: out of memory", tell)
+        why = str(error) if KILLED in str(error) else "out of memory"
+        _end(setting, trial, TrialState.PRUNED, f"infeasible: {why}", tell)
     except (ResourceError, DataError) as error:
         if "free some space" in str(error) or "free space" in str(error):
             raise  # every other trial would meet the full disk too
@@ -187,16 +111,17 @@ def _train(
     recipe = trial_recipe(setting.base.seed, trial.number, family, params)
     state = place / "state" / "state.safetensors"
     resumed = state.exists()
-    _count_start(trial, place)
-    job = Job(recipe, setting.dataset, resumed=resumed)
+    _count_start(trial, state)
+    share = setting.share(trial._get_latest_trial())
+    job = Job(recipe, setting.data(share), resumed=resumed)
     job.question_seed = setting.base.seed
-    meter = Meter(job.device)
-    place.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
-        _link(setting.folder / name, place / name)
+    asked = (*setting.objective.names, *setting.objective.limits)
+    meter = Meter(job.device, clean="memory" in asked)
+    setting.lay_data(place, share)
     write_text(place / "recipe.toml", recipe.to_toml())
     trainer = Trainer(job, place, Reporter(quiet=True))
     trainer.radar = _radar(job)
+    trainer.tracking.say = lambda text: tell(kind="note", text=text)
     if resumed:
         trainer.restore()
         _report_history(trial, place, recipe.metric)
@@ -226,14 +151,14 @@ def _radar(job: Job) -> Radar | None:
     return radar
 
 
-def _count_start(trial: Trial, place: Path) -> None:
+def _count_start(trial: Trial, state: Path) -> None:
     """Give up a trial that is killed again and again before it gets on, say for its memory."""
-    lines = len(read_metrics(place / "metrics.jsonl"))
-    before, starts = trial.user_attrs.get("starts", [lines, 0])
-    starts = starts + 1 if before == lines else 1
-    trial.set_user_attr("starts", [lines, starts])
+    saved = state.stat().st_mtime_ns if state.exists() else 0
+    before, starts = trial.user_attrs.get("starts", [saved, 0])
+    starts = starts + 1 if before == saved else 1
+    trial.set_user_attr("starts", [saved, starts])
     if starts > ATTEMPTS:
-        raise MemoryError(f"killed {ATTEMPTS} times at the same epoch")
+        raise MemoryError(f"{KILLED} {ATTEMPTS} times without a new checkpoint")
 
 
 def _report_history(trial: Trial, place: Path, metric: str) -> None:
@@ -270,18 +195,11 @@ def _after_epoch(setting: Setting, trial: Trial, trainer: Trainer, tell: Any) ->
 def _gives_up(setting: Setting, trial: Trial) -> bool:
     recipe = setting.base
     pruner = make_pruner(setting.pruner, recipe.epochs, recipe.evaluate_every)
-    trials = setting.record.get_trials(deepcopy=False)
-    direction = setting.record.directions[0]
-    give_up, notes = prunes(pruner, trials, trial.number, direction)
+    everything = setting.record.get_trials(deepcopy=False)
+    share = setting.share(everything[trial.number])
+    trials = [t for t in everything if setting.share(t) == share]  # others have other data
+    at = [t.number for t in trials].index(trial.number)
+    give_up, notes = prunes(pruner, trials, at, setting.record.directions[0])
     for name, value in notes.items():
         trial.storage.set_trial_system_attr(trial._trial_id, name, value)
     return give_up
-
-
-def _link(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    try:
-        os.link(source, target)  # one copy of the data serves every trial
-    except OSError:
-        shutil.copyfile(source, target)

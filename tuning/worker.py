@@ -6,16 +6,21 @@ Any number of processes may work on one study folder at the same time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from filelock import FileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from .claim import claim
 from .engines import suggest
 from .families import Family
-from .trial import Setting, claim, run_trial
+from .rungs import model_share, promotion
+from .setting import Setting
+from .trial import run_trial
 
 POLL = 0.5  # seconds between looks at what other workers do
+LEARN = ("tpe", "gp")  # samplers that look at what was found; the others need no earlier trials
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -82,21 +87,50 @@ def _has_next(setting: Setting, sampler: str) -> bool:
     if _in_state(setting, (TrialState.WAITING,)):
         return True
     trials = record.get_trials(deepcopy=False)
-    due = next_family(setting.families, [setting.family(t).name for t in trials])
+    begun = {
+        f.name: [t for t in trials if setting.family(t).name == f.name] for f in setting.families
+    }
+    rising = {f.name: promotion(setting, f, begun[f.name]) for f in setting.families}
+    due = next_family(
+        setting.families,
+        {name: len(own) for name, own in begun.items()},
+        {name for name, rise in rising.items() if rise},
+    )
     if due is None:
         return False
-    own = [t for t in trials if setting.family(t).name == due.name]
-    if not own:
-        params = due.defaults()
+    attrs: dict[str, Any] = {"family": due.name, "share": setting.shares[0]}
+    rise = rising[due.name]
+    if rise is not None:
+        trial, share = rise
+        params, attrs = trial.params, {**attrs, "share": share, "promoted": trial.number}
     else:
-        seed, number = setting.base.seed, len(trials)
-        params = suggest(sampler, seed, number, own, due.ranges, record.directions)
-    record.enqueue_trial(params, user_attrs={"family": due.name})
+        params, more = _point(setting, sampler, due, begun[due.name], len(trials))
+        attrs |= more
+    record.enqueue_trial(params, user_attrs=attrs)
     return True
 
 
-def next_family(families: list[Family], begun: list[str]) -> Family | None:
-    """Return the family with the fewest trials; one with nothing to search gets a single one."""
-    count = {family.name: begun.count(family.name) for family in families}
-    open_ = [f for f in families if f.ranges or not count[f.name]]
+def _point(
+    setting: Setting, sampler: str, due: Family, own: list[FrozenTrial], number: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the next new point of a family: its defaults, what earlier studies found, a draw."""
+    if not own:
+        return due.defaults(), {}
+    taken = sum("warm" in t.user_attrs for t in own)
+    waiting = setting.earlier.points.get(due.name, [])
+    if taken < len(waiting):
+        return waiting[taken], {"warm": taken}
+    share = model_share(setting, own)
+    past = [t for t in own if setting.share(t) == share]
+    if sampler in LEARN:
+        past = [*setting.earlier.trials(due, share), *past]
+    directions = setting.record.directions
+    return suggest(sampler, setting.base.seed, number, past, due.ranges, directions), {}
+
+
+def next_family(
+    families: list[Family], count: Mapping[str, int], rising: Collection[str] = ()
+) -> Family | None:
+    """Return the family with the fewest trials; one with nothing to search gets a single point."""
+    open_ = [f for f in families if f.ranges or not count[f.name] or f.name in rising]
     return min(open_, key=lambda f: count[f.name]) if open_ else None
