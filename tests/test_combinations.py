@@ -180,7 +180,7 @@ BATCH_LOSSES = {
 }
 MADE_OF_RUNS = [Concatenated, ConcatenatedSequences, ConcatenatedTriples]  # in test_stages
 TABLE_LOSSES = {
-    FullSoftmax: FullSoftmax(0.1),
+    FullSoftmax: FullSoftmax(0.1, mask_known=True),
     KvsAll: KvsAll("kl", 0.1),
     ZLoss: ZLoss(),
     ScalableCE: ScalableCE(6),

@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.errors import UsageError
+from ...datasets.positives import Positives
+from ...datasets.training import Training
 from ...models.base import Similarity
 from . import chunks
 from .base import TableLoss
 from .log_sum_exp import log_sum_exp
+from .others import Others
 
 
 class ScalableCE(TableLoss):
@@ -31,16 +34,18 @@ class ScalableCE(TableLoss):
     positive meet the queries that may mistake them. The positive stands in the denominator exactly
     once. A query in no bucket costs nothing, the M' that are in one share its part. One centre with
     all queries and all candidates is the full cross-entropy. Known positives other than the target
-    are classes like all others, as in `FullSoftmax`.
+    are classes like all others, as in `FullSoftmax`, unless `mask_known` leaves them out.
 
     Args:
         items: Y, candidates of a bucket; no more than there are.
         centres: P; 0 takes 2 sqrt(M).
         queries: X, queries of a bucket; 0 takes 2 sqrt(M), no more than there are.
         budget_mb: megabytes that chunks of the scores of the centres may take.
+        mask_known: leave the row's other known positives out of the sum.
 
     Cost: P N D to fill the buckets, without gradient, and P X Y D, forward and backward, on P X Y
-    scores; with the defaults of P and X that is 4 M Y scores in place of M N.
+    scores; with the defaults of P and X that is 4 M Y scores in place of M N. `mask_known` looks
+    up as many pairs.
     Source: Mezentsev et al. 2024, arXiv:2409.18721.
     """
 
@@ -50,6 +55,7 @@ class ScalableCE(TableLoss):
         centres: int = 0,
         queries: int = 0,
         budget_mb: float = 64,
+        mask_known: bool = False,
     ) -> None:
         super().__init__()
         if items < 1 or centres < 0 or queries < 0:
@@ -61,6 +67,12 @@ class ScalableCE(TableLoss):
         self.centres = centres
         self.queries = queries
         self.budget_mb = chunks.check_budget(budget_mb, "ScalableCE")
+        self.mask_known = mask_known
+        self.known: Positives | None = None
+
+    def prepare(self, training: Training) -> None:
+        """Take the known positives of every row."""
+        self.known = training.known
 
     def forward(
         self,
@@ -70,13 +82,16 @@ class ScalableCE(TableLoss):
         similarity: Similarity,
         row: Tensor | None = None,
     ) -> Tensor:
-        """(M, D), (N, D), (M,) -> (M,)."""
+        """(M, D), (N, D), (M,) -> (M,); with `mask_known` also (M,) rows."""
         M = len(q)
         who, ids = self._buckets(q.detach(), table.detach(), similarity)  # (P, X), (P, Y)
         who = who.flatten()  # (P X,), runs of X share a row of `ids`
         scores = similarity(q[who], table, ids)  # (P X, Y)
         scores = scores if scores.dtype == torch.float64 else scores.float()
         other = ids.repeat_interleave(len(who) // len(ids), 0) != positive[who][:, None]
+        if self.mask_known:
+            others = Others(self.known, row, positive, "ScalableCE")
+            other &= ~others.known.contains(others.row[who], ids)
         against = log_sum_exp(scores, None, other)  # (P X,)
         lowest = torch.finfo(against.dtype).min
         # The loss rises with the sum over the others: its maximum is that of the sums.

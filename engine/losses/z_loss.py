@@ -25,7 +25,8 @@ class ZLoss(TableLoss):
     positive among them. Inner products need no score for that: with the table's mean t and
     covariance C, :math:`\mu_m = \langle q_m, t \rangle` and :math:`\sigma_m^2 = q_m^\top C q_m`.
     Adding to all scores of a row or multiplying them by a positive number changes nothing, and so
-    neither does a temperature.
+    neither does a temperature. Mean and deviation are those of all candidates, known positives
+    among them: taking those out needs their scores, which this loss is there to avoid.
 
     Args:
         a: sharpness; a large one makes it the hinge max(0, b - z).

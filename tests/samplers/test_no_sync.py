@@ -93,7 +93,10 @@ LOSSES = [
     *(SampledSoftmax(form="dcl", sigma=1.0), BPRMax(), LambdaRank(), MultiSimilarity()),
     MannWhitney(1e-3),
 ]
-TABLE_LOSSES = [FullSoftmax(0.1, 1e-3), KvsAll("bce"), KvsAll("kl"), ZLoss(), ScalableCE(9)]
+TABLE_LOSSES = [
+    *(FullSoftmax(0.1, 1e-3), FullSoftmax(0.1, 1e-3, mask_known=True), KvsAll("bce"), KvsAll("kl")),
+    *(ZLoss(), ScalableCE(9), ScalableCE(9, mask_known=True)),
+]
 
 
 def valueless_ask():
