@@ -66,6 +66,7 @@ def importances(trials: Sequence[FrozenTrial], up: bool, seed: int = 0) -> list[
 
 def _points(trials: Sequence[FrozenTrial], names: list[str]) -> optuna.Study:
     """Return a study of the same points, their values yet to be given."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of every study it makes
     view = optuna.create_study()
     view.add_trials(
         [
