@@ -20,6 +20,7 @@ def examine() -> dict[str, Any]:
 
     from ..datasets import compiled
     from ..datasets.cache import cache_folder
+    from ..models.kernels import gpu
     from .machine import limit_threads
 
     problems = [*limit_threads(), *_problems()]
@@ -28,12 +29,20 @@ def examine() -> dict[str, Any]:
             f"numba does not load ({compiled.REASON}), so kernels run in plain PyTorch, up to 40 "
             "times slower: pip install --force-reinstall numba"
         )
+    on_cuda = torch.cuda.is_available()
+    if on_cuda and (reason := gpu.reason()):
+        problems.append(
+            f"Triton does not work ({reason}), so kernels on CUDA run in plain PyTorch, more "
+            f"slowly: {gpu.REMEDY}"
+        )
 
     found: dict[str, Any] = {
         "hardneg": package_version("hardneg"),
         "python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
+        "CPU kernels": "eager" if compiled.REASON else "numba",
+        "CUDA kernels": ("eager" if gpu.reason() else "triton") if on_cuda else "no CUDA device",
         "torch threads": torch.get_num_threads(),
         "numba threads": compiled.num_threads(),
         "HARDNEG_DATA": os.environ.get("HARDNEG_DATA", "not set"),

@@ -104,7 +104,7 @@ def _choices(job: Job) -> dict[str, Any]:
         chunk = width(rows, model.num_candidates)
     return {
         "device": torch.cuda.get_device_name(job.device) if not on_cpu else "cpu",
-        "backend": kernels.backend() if on_cpu else "torch",
+        "backend": kernels.backend(job.device),
         "threads": torch.get_num_threads(),
         "batch_size": job.recipe.batch_size,
         "evaluation_block": job.evaluator._size(model, view, nodes),

@@ -43,14 +43,17 @@ class Dot(Similarity):
         q = self.direction(q) / self.temperature
         M, G = len(q), len(ids)
         if ids.shape[1] > 1 and 1 < G == M:
-            compact, ids = kernels.compact(table, ids)
-            return kernels.scores("dot", q, self.direction(compact), ids)
+            return self.own(q, table, ids)
         pool = self.direction(rows(table, ids))  # (G, K, D)
         if G == 1:
             return q @ pool[0].T
         size = -(-M // G)
         padded = F.pad(q, (0, 0, 0, G * size - M)).view(G, size, q.shape[1])
         return torch.bmm(padded, pool.transpose(1, 2)).flatten(0, 1)[:M]
+
+    def own(self, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+        """(M, D), (V, D), (M, K) -> (M, K): queries that are divided already, a pool for each."""
+        return kernels.pooled("dot", q, table, ids)
 
     def full(self, q: Tensor, table: Tensor) -> Tensor:
         """(M, D), (C, D) -> (M, C)."""
@@ -79,6 +82,11 @@ class Cosine(Dot):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x / torch.where(length > 0, length, 1)
 
+    def own(self, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+        """(M, D), (V, D), (M, K) -> (M, K): the rows are made of length 1 once, not per place."""
+        compact, ids = kernels.compact(table, ids)
+        return kernels.scores("dot", q, self.direction(compact), ids)
+
 
 class _Margin(Similarity):
     """A margin less a distance that a fused kernel computes."""
@@ -91,8 +99,7 @@ class _Margin(Similarity):
 
     def forward(self, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
         """(M, D), (V, D), (G, K) -> (M, K)."""
-        compact, ids = kernels.compact(table, ids)
-        return self.gamma - kernels.scores(self.kind, q, compact, ids)
+        return self.gamma - kernels.pooled(self.kind, q, table, ids)
 
     def full(self, q: Tensor, table: Tensor) -> Tensor:
         """(M, D), (C, D) -> (M, C)."""

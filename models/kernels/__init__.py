@@ -1,9 +1,9 @@
 """Scores of queries against candidate rows without an (M, K, D) tensor; picks the backend.
 
 M predictions · K negatives · V nodes · C candidate rows · D width · G groups that share a pool.
-Kinds: ``dot``, and the distances ``l1``, ``l2`` and ``complex`` (a sum of moduli). Compiled kernels
-serve float32 on the CPU; everything else takes the eager path. A further backend is one module with
-the two functions below and one line in `_fused`.
+Kinds: ``dot``, and the distances ``l1``, ``l2`` and ``complex`` (a sum of moduli). Three backends:
+on the CPU numba serves float32 (`fused`), on CUDA Triton serves float32, half precision and float64
+(`launch`), and everything else takes the eager path.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from torch import Tensor
 
 from ...datasets import compiled
 from ..base import rows
-from . import eager, fused
+from . import eager, fused, gpu
 
 
-def backend() -> str:
-    """Return what computes float32 scores on the CPU: "numba", or "eager" without it."""
-    return "numba" if compiled.available() else "eager"
+def backend(device: torch.device | None = None) -> str:
+    """Return what computes float32 scores on a device, the CPU unless told otherwise."""
+    if device is None or device.type == "cpu":
+        return "numba" if compiled.available() else "eager"
+    return "eager" if gpu.kernels(torch.empty(0, device=device)) is None else "triton"
 
 
 def _fused(*tensors: Tensor) -> ModuleType | None:
@@ -47,9 +49,25 @@ def compact(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
 def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
     """(M, D), (C, D), (G, K) -> (M, K), differentiable in `q` and `table`; no ids: all C rows."""
     whole = ids is None
+    on_device = gpu.kernels(q, table)
+    if on_device is not None:
+        return on_device.scores(kind, q, table, ids)
     if ids is None:
         ids = torch.arange(len(table), device=table.device)[None]
     kernels = _fused(q, table)
     if kernels is not None:
         return kernels.scores(kind, q, table, ids, whole)
     return eager.scores(kind, q, table, ids)
+
+
+def pooled(kind: str, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+    """(M, D), (V, D), (G, K) -> (M, K), differentiable; a leaf's gradient is row-sparse.
+
+    The candidates' rows are copied together only where no kernel can read them in place.
+    """
+    on_device = gpu.kernels(q, table)
+    if on_device is not None:
+        leaf = table.is_leaf and table.requires_grad
+        return on_device.scores(kind, q, table, ids, sparse=leaf)
+    gathered, where = compact(table, ids)
+    return scores(kind, q, gathered, where)

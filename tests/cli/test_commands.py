@@ -197,6 +197,8 @@ def test_data_fetch_prints_where(hardneg, tmp_path, monkeypatch):
 def test_doctor(hardneg):
     found = json.loads(hardneg("doctor", "--json").out)
     assert {"torch", "device", "HARDNEG_DATA", "problems"} <= set(found)
+    assert found["CPU kernels"] in ("numba", "eager")
+    assert found["CUDA kernels"] in ("triton", "eager", "no CUDA device")
     assert "torch" in hardneg("doctor").out
 
 
