@@ -144,6 +144,8 @@ def _write_study(
     cards.open_folder(base, folder, kept | {"objectives": list(objectives)})
     goal = objective(list(objectives))
     record = open_record(folder, "", goal.directions(base))
+    with record._storage._backend.engine.connect() as connection:  # many writes, none to survive
+        connection.exec_driver_sql("PRAGMA synchronous=OFF")
     random = np.random.default_rng(0)
     for number in range(trials * 2):
         ranges = _space(extra or {}, hard=number % 2 == 0)
