@@ -18,7 +18,8 @@ def show_study(study: Study, as_json: bool) -> None:
     """Print the trials, best first, the Pareto front, the finalists and the test figures."""
     rows = trial_rows(study)
     if as_json:
-        found = {"study": str(study.folder), "trials": rows, "pareto": pareto(study)}
+        found: dict[str, Any] = {"study": str(study.folder), "trials": rows}
+        found["pareto"] = pareto(study)
         found |= {"finalists": list(study.finalists), "test": study.test}
         emit(found | learned(Evidence.of(study.folder, study.record)))
         return

@@ -93,7 +93,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def families(evidence: Evidence) -> str:
     """Return a line for each family: how many trials, the best, the best settings."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     best = evidence.ranked[0].number if evidence.ranked else None
     strong = None
     for name, done in evidence.families.items():
