@@ -142,8 +142,9 @@ class _Call:
         if not sparse:
             return out
         # Slots left over repeat the last candidate and add nothing to it.
-        index = found.candidate[-1:].expand(rows).clone() if n else found.candidate
-        index.scatter_(0, found.segment, found.candidate)
+        index = found.candidate[-1:].repeat(rows)  # without places there are no rows
+        if n:
+            index.scatter_(0, found.segment, found.candidate)
         return torch.sparse_coo_tensor(index[None], out, shape, check_invariants=False)
 
     def _pool(self) -> Tensor:

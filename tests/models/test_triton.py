@@ -161,6 +161,7 @@ def test_nothing_to_score(device, M, G, K):
         assert not to_table.to_dense().any()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
 def test_a_diverged_query_is_seen(device):
     q, table, ids, weight = problem(6, 1, 3, 5, 4, device)
     with torch.no_grad():
