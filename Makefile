@@ -18,8 +18,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# make bench [DEVICE=cuda] [ONLY="rotate-step-own propagation"] [OPTIONS=--quick]
+DEVICE ?= cpu
 bench: $(READY)
-	$(BIN)/python -P benchmarks/run.py
+	$(BIN)/python -P benchmarks/run.py --device $(DEVICE) $(if $(ONLY),--only $(ONLY)) $(OPTIONS)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "hardneg needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 2; }
@@ -29,4 +31,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf benchmarks/.peers benchmarks/.work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

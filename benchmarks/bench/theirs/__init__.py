@@ -1,0 +1,1 @@
+"""The peers' side; each module runs in the environment of its peer."""
