@@ -196,8 +196,8 @@ def _with_defaults(fields: dict[str, Any]) -> Recipe:
     task = components.find(model[0], "model", "model").task  # type: ignore[attr-defined]
     given = {name: value for name, value in fields.items() if value not in ("", None)}
     recipe = check({**DEFAULTS[task], **given})
-    recipe.metric = metrics.standard_name(recipe.metric)
-    recipe.metrics = [metrics.standard_name(name) for name in recipe.metrics or METRICS[task]]
+    recipe.metric = metrics.parse(recipe.metric).name
+    recipe.metrics = [metrics.parse(name).name for name in recipe.metrics or METRICS[task]]
     if recipe.metric not in recipe.metrics:
         recipe.metrics = [recipe.metric, *recipe.metrics]
     return recipe

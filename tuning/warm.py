@@ -1,9 +1,9 @@
 """What earlier studies give a new one: trials it need not make again, and points to begin with.
 
 A trial of an earlier study is *known* when this study could have made it: the same data and
-protocol, and a recipe that this study's space contains. The sampler learns from it, and it stays a trial of
-the other study: it is not counted and cannot win. From all other studies come only their best
-settings, to be tried first, for values on other data do not compare.
+protocol, and a recipe that this study's space contains. The sampler learns from it, and it stays a
+trial of the other study: it is not counted and cannot win. From all other studies come only their
+best settings, to be tried first, for values on other data do not compare.
 """
 
 from __future__ import annotations
