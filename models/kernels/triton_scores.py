@@ -28,9 +28,12 @@ def _tile(base, row, column, inside, width, ACC: tl.constexpr):
 @triton.jit
 def _candidates(ids, g, k, k_in, K, WHOLE: tl.constexpr):
     """Candidate of place k in pool g; the whole table is one pool in order."""
-    if WHOLE:
-        return k.to(tl.int64)
-    return tl.load(ids + g.to(tl.int64) * K + k, mask=k_in, other=0)
+    # Two branches: what follows a return would be compiled too, and `ids` is None.
+    if WHOLE:  # noqa: SIM108
+        c = k.to(tl.int64)
+    else:
+        c = tl.load(ids + g.to(tl.int64) * K + k, mask=k_in, other=0)
+    return c
 
 
 @triton.jit

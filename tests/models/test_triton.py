@@ -1,7 +1,8 @@
 """Triton kernels against the eager oracle: on CUDA, and in Triton's interpreter on the CPU.
 
-The interpreter needs TRITON_INTERPRET=1 before Triton is imported, so the last test runs this file
-once more in a process of its own; there every test that has a device takes "cpu".
+The interpreter accepts what the compiler refuses, so the kernels are also compiled for a GPU, which
+needs none. The interpreter needs TRITON_INTERPRET=1 before Triton is imported, so the last test
+runs this file once more in a process of its own; every test that has a device takes "cpu" there.
 """
 
 import os
@@ -221,6 +222,45 @@ def test_without_triton_the_eager_path_answers_and_says_so(monkeypatch, error):
         gpu._load.cache_clear()
         gpu._warn.cache_clear()
     torch.testing.assert_close(got, eager.scores("l1", q, table, ids))
+
+
+IDS = ("ids", "candidate", "order", "segment", "slots")
+COUNTS = ("M", "K", "size", "step", "places", "n")
+OWN = {"size": 1, "BM": 1}  # Triton compiles a count of 1 as a constant
+VARIANTS = {
+    "forward": [{}, OWN, {**OWN, "K": 1}, {"ids": None}],
+    "backward_query": [{}, OWN, {"ids": None}],
+    "backward_pool": [{}, {"ids": None}],
+    "pull_rows": [{}, OWN],
+    "sum_rows": [{}],
+    "join": [{}],
+}
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton: pip install triton")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_kernels_compile_for_a_gpu(name):
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from hardneg.models.kernels import launch
+
+    scores, places = launch.triton_scores, launch.triton_places
+    kernel = getattr(scores, name, None) or getattr(places, name)
+    blocks = {"BM": 4, "BK": 4, "BD": 16, "RUN": 4}
+    fixed = {"D": 34, "KIND": 3, "ACC": triton.language.float32, **blocks}
+    for variant in VARIANTS[name]:
+        chosen = {**fixed, "WHOLE": "ids" in variant, **variant}
+        signature = {}
+        for argument in kernel.arg_names:
+            pointer = "*i64" if argument in IDS else "*fp32"
+            kind = "i32" if argument in COUNTS else pointer
+            signature[argument] = "constexpr" if argument in chosen else kind
+        constants = {(at,): chosen[a] for at, a in enumerate(kernel.arg_names) if a in chosen}
+        source = triton.compiler.ASTSource(kernel, signature, constants)
+        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        assert "sm_90" in compiled.asm["ptx"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
