@@ -120,7 +120,9 @@ def test_commands_parse(page, words, workplace):
         check_train(given)
     if words[0] == "tune":
         search = [name.strip() for name in given["search"].split(",") if name.strip()]
-        choose(resolve(RECIPE, parse_overrides(given["words"] or [])), search)
+        warm = given["warm_start"] or []  # further words without "=" are studies then
+        words = [word for word in given["words"] or [] if "=" in word or not warm]
+        choose(resolve(RECIPE, parse_overrides(words)), search)
 
 
 def check_train(given):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.pages_cli import recognise
-from .card import CARD
-from .storage import DATABASE
+
+MARKS = ("study.db", "study.json")  # as in `storage` and `card`, which take long to import
 
 
 def _study_report(folder: Path, out: Path | None, knobs: Sequence[str]) -> Path:
@@ -16,5 +16,5 @@ def _study_report(folder: Path, out: Path | None, knobs: Sequence[str]) -> Path:
     return write_study_report(folder, out, knobs)
 
 
-for _mark in (DATABASE, CARD):
+for _mark in MARKS:
     recognise(_mark, _study_report)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -115,7 +116,7 @@ def _occurring(columns: Sequence[Tensor], size: int) -> Tensor:
     return found
 
 
-def _made(dataset: Dataset, field: str, kept: Tensor, parts: dict) -> Dataset:  # type: ignore[type-arg]
+def _made(dataset: Dataset, field: str, kept: Tensor, parts: dict[str, Any]) -> Dataset:
     ids = torch.nonzero(kept).squeeze(1).numpy()
     words = {**dataset.vocabularies, field: dataset.vocabularies[field].take(ids)}
     return replace(dataset, **parts, vocabularies=words)

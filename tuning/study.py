@@ -9,6 +9,7 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +92,8 @@ def tune(
         plan.shares, parts, earlier,
     )  # fmt: skip
     up = higher_is_better(plan.base.metric)
-    shown = {"quiet": quiet, "as_json": as_json, "look": lambda: _rows(setting)}
-    with Progress(plan.base.metric, up, trials, **shown) as show:
+    look = partial(_rows, setting)
+    with Progress(plan.base.metric, up, trials, quiet=quiet, as_json=as_json, look=look) as show:
         if not record.trials:
             show.say(f"study in {folder}, kept in {describe(folder, storage)}")
             for line in (*plan.describe(), *earlier.notes):

@@ -13,8 +13,10 @@ from hardneg.engine.progress import Reporter
 from hardneg.engine.recipe import read, resolve
 from hardneg.engine.run import Run
 from hardneg.engine.trainer import Trainer
+from hardneg.tuning import report_cli
+from hardneg.tuning.card import CARD
 from hardneg.tuning.space import choose, ranges
-from hardneg.tuning.study import NAME, tune
+from hardneg.tuning.study import DATABASE, NAME, tune
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
 
@@ -245,6 +247,10 @@ def test_every_range_of_a_recipe_can_be_searched(fields):
         value = space.low if hasattr(space, "low") else space.choices[0]
         changed = resolve(recipe.model_dump(exclude_none=True), {name: value})
         assert changed != recipe, name
+
+
+def test_a_study_is_recognised_by_its_own_files():
+    assert set(report_cli.MARKS) == {CARD, DATABASE}
 
 
 def test_the_study_folder_holds_the_resolved_recipe(fields, tmp_path):

@@ -149,6 +149,8 @@ def _asked(evidence: Evidence) -> dict[str, Any]:
         },
         "epochs of a trial": f"at most {evidence.base.epochs}, judged every "
         f"{evidence.base.evaluate_every}",
+        "share of the data": ", ".join(f"{share:g}" for share in card.get("subsample", ())),
+        "warm start": ", ".join(card.get("warm_start", ())),
         "storage": card.get("storage") or "study.db in the folder",
     }
 
