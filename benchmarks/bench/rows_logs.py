@@ -47,7 +47,7 @@ ROWS = [
         {"B": 64, "K": 8, "sampler": "Uniform(8, pools='own')"},
     ),
     Row(
-        "negatives-facts-shared", "the same from 16 shared pools",
+        "negatives-facts-shared", "a million negatives, FB15k-237, known excluded, 16 shared pools",
         f"{OURS}.parts:negatives", "fb15k-237", "million",
         (Peer("PyKEEN, set filter", "pykeen", "pykeen:negatives", None, devices=("cpu",)),),
         {"B": 2048, "K": 128, "sampler": "Uniform(128, pools=16)", "facts": True},

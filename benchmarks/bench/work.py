@@ -12,7 +12,7 @@ class Work:
     """One repetition, and how to read its seconds.
 
     Attributes:
-        run: does one repetition; a number it returns takes the place of the worker's clock, for
+        run: does one repetition; a float it returns takes the place of the worker's clock, for
             repetitions that clean up or look something up beside what is measured.
         units: how much of the job a repetition does (steps of an epoch, triples of a test).
         total: how much the whole job has; other than `units` the figure is extrapolated.
@@ -22,7 +22,7 @@ class Work:
         note: what a reader of the row should know.
     """
 
-    run: Callable[[], float | None]
+    run: Callable[[], Any]
     units: float = 1.0
     total: float = 1.0
     check: float | None = None

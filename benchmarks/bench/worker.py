@@ -76,7 +76,7 @@ def serve(place: str, options: dict[str, Any], channel: TextIO) -> None:
         began = time.perf_counter()
         told = work.run()
         wait_for_device(device)
-        seconds = time.perf_counter() - began if told is None else told
+        seconds = told if isinstance(told, float) else time.perf_counter() - began
         say(
             seconds=seconds,
             peak=memory("VmHWM"),

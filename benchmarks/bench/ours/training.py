@@ -27,6 +27,7 @@ from hardneg.engine.trainer import Trainer
 from ..data import read
 from ..work import Work
 
+WARM = 4  # steps that compile: both sides of triples, every kernel, every buffer
 warnings.simplefilter("ignore", DataWarning)
 
 
@@ -92,6 +93,7 @@ class Steps:
         self.per_epoch = len(job.epoch_batches(0, fresh=True))
         self.feed = self._feed()
         job.model.train()
+        self.run(WARM)
 
     def _feed(self) -> Iterator[torch.Tensor]:
         for epoch in count():
