@@ -83,23 +83,28 @@ def tune(
     folder = cards.open_folder(plan.base, out, plan.card)
     storage = plan.options.storage
     record = open_record(folder, storage, plan.objective.directions(plan.base))
-    parts = open_shares(folder, plan.shares, plan.base.seed)
-    earlier = NOTHING
-    if plan.card["warm_start"]:
-        earlier = take_over(folder, plan.old, plan.base, plan.families, plan.objective, plan.shares)
-    setting = Setting(
-        record, folder, parts[1.0], plan.base, plan.families, plan.objective, known.pruner, until,
-        plan.shares, parts, earlier,
-    )  # fmt: skip
+    setting = _setting(plan, folder, record, until)
     up = higher_is_better(plan.base.metric)
     look = partial(_rows, setting)
     with Progress(plan.base.metric, up, trials, quiet=quiet, as_json=as_json, look=look) as show:
         if not record.trials:
             show.say(f"study in {folder}, kept in {describe(folder, storage)}")
-            for line in (*plan.describe(), *earlier.notes):
+            for line in (*plan.describe(), *setting.earlier.notes):
                 show.say(line)
         with storage_errors(describe(folder, storage)):
             return _run(setting, plan, trials, show)
+
+
+def _setting(plan: Plan, folder: Path, record: optuna.Study, until: float | None) -> Setting:
+    """Open the data of every share and what earlier studies give."""
+    parts = open_shares(folder, plan.shares, plan.base.seed)
+    earlier = NOTHING
+    if plan.card["warm_start"]:
+        earlier = take_over(folder, plan.old, plan.base, plan.families, plan.objective, plan.shares)
+    return Setting(
+        record, folder, parts[1.0], plan.base, plan.families, plan.objective,
+        plan.options.pruner, until, plan.shares, parts, earlier,
+    )  # fmt: skip
 
 
 def _run(setting: Setting, plan: Plan, trials: int, show: Progress) -> Study:

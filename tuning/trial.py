@@ -46,8 +46,7 @@ def run_trial(setting: Setting, trial: Trial, tell: Callable[..., None]) -> None
     family = setting.family(trial._get_latest_trial())
     params = {name: trial._suggest(name, space) for name, space in family.ranges.items()}
     share = setting.share(trial._get_latest_trial())
-    part = {} if share >= 1 else {"share": share}
-    tell(kind="begin", trial=trial.number, family=family.name, params=params, **part)
+    tell(kind="begin", trial=trial.number, family=family.name, params=params, share=share)
     try:
         with heartbeat(trial):
             values, cost = _train(setting, trial, family, params, tell)
