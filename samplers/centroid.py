@@ -38,7 +38,8 @@ class Centroid(Proposal):
 
     Shapes: ids (1, C), vectors (C, D), valid (M, C).
     Cost: O(M C D) a step for the distances, and as much to score; 4 C D bytes of vectors.
-    Source: Deng et al. 2023, ClusterNS, with k-means (Euclidean) for its running cosine centroids.
+    Source: Deng et al. 2023, ClusterNS, arXiv:2305.09892, with k-means (Euclidean) for its running
+        cosine centroids.
     """
 
     medoid: Tensor  # (C,) the member nearest to each centroid

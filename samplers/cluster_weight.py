@@ -38,7 +38,7 @@ class ClusterWeight(Refiner):
         whose denominator leaves the positive out, as the source's does, these are the same.
     Cost: O(T M K) a step; a refresh reads the table a few times for each clustering, between steps;
         about 24 N T bytes of state.
-    Source: Liu et al., MEOW (their clusterings have 100 and 300 clusters).
+    Source: Yu et al. 2023, MEOW, arXiv:2212.13847; their clusterings have 100 and 300 clusters.
     """
 
     def __init__(

@@ -17,7 +17,8 @@ def _sasrec(name: str, data: str, batch: int) -> Row:
             "batch_size": size,
         }
 
-    peer = Peer("RecBole", "recbole", "recbole:sasrec", 4, 0.7, {"B": 2048}, {"B": 256, "D": 16})
+    sizes, quick = {"B": 2048, "steps": 8}, {"B": 256, "D": 16, "steps": 2}
+    peer = Peer("RecBole", "recbole", "recbole:sasrec", 4, 0.7, sizes, quick)
     return Row(
         f"sasrec-epoch-{name}", f"SASRec epoch, {data}, d=64, length 50, full softmax",
         f"{OURS}.training:epoch", data, "epoch", (peer,),
