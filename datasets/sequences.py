@@ -70,6 +70,17 @@ class Sequences:
         """Return how often each item occurs: (num_items,) int64."""
         return self.interactions.counts()
 
+    def asked(self) -> Tensor:
+        """Return how often each item is predicted in an epoch: (num_items,) int64.
+
+        Less than its count where it begins a history, or lies before the last `max_length` items.
+        """
+        length = self.offsets.diff()
+        owner = torch.repeat_interleave(torch.arange(len(length), device=length.device), length)
+        left = self.offsets[owner + 1] - torch.arange(len(owner), device=length.device)  # 1 is last
+        predicted = left <= (length - 1).clamp_max(self.max_length)[owner]
+        return torch.bincount(self.items[predicted], minlength=self.num_items)
+
     def prefix(self, user: Tensor) -> SequenceQuery:
         """(B,) -> each user's whole known history, predicted at its last position only."""
         query = self.window(user, drop_last=0)

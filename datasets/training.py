@@ -21,8 +21,12 @@ class Training:
         known: their positives, by query.
         candidates: tokens of the candidates (items or entities), for files that name them.
         owners: tokens of the rows of an interaction log (users), for files that name them.
-        relations: tokens of the relations of triples, for files that name them.
         width: D of the model's queries, for parts that learn from them.
+        relations: tokens of the relations of triples, for files that name them.
+        asked: (N,) how often each candidate is a positive in an epoch, where that is not `counts`:
+            the first item of a sequence never is.
+        prefixes: whether rows of a batch may share a row of `known` and still be different queries,
+            as the prefixes of a sequence do.
     """
 
     counts: Tensor
@@ -32,8 +36,14 @@ class Training:
     owners: Vocabulary | None = None
     width: int | None = None
     relations: Vocabulary | None = None
+    asked: Tensor | None = None
+    prefixes: bool = False
 
     @property
     def num_candidates(self) -> int:
         """N."""
         return len(self.counts)
+
+    def positives(self) -> Tensor:
+        """Return how often each candidate is a positive in an epoch: (N,)."""
+        return self.counts if self.asked is None else self.asked

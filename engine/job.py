@@ -222,7 +222,11 @@ class Job:
         counts, users = self.train.counts(), words.get("user")
         relations = words.get("relation")
         candidates = self.train.candidates
-        return Training(counts, self.train, self.known, candidates, users, width, relations)
+        asked = self.view.asked() if hasattr(self.view, "asked") else None
+        return Training(
+            counts, self.train, self.known, candidates, users, width, relations,
+            asked=asked, prefixes=asked is not None,
+        )  # fmt: skip
 
     def _build_terms(self, training: Training) -> Terms:
         specs = self.recipe.expression("terms") if self.recipe.terms else ()

@@ -267,7 +267,9 @@ class Run:
         if field in ("item", "entity"):
             return self.nodes[:n]
         if field == "user" and model.task == "interactions":
-            return self.nodes[n:]
+            users = torch.arange(len(self.dataset.vocabularies["user"]))
+            with torch.no_grad():
+                return model.encode(UserQuery(users), self.nodes)
         if field == "user":
             with torch.no_grad():
                 users = torch.arange(len(self.dataset.vocabularies["user"]))

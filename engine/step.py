@@ -17,8 +17,7 @@ from torch import Tensor
 from ..datasets.batch import Batch
 from ..datasets.positives import Positives
 from ..models.base import Model, rows
-from ..samplers.base import Ask, Live, Negatives, NegativeSampler
-from ..samplers.in_batch import InBatch
+from ..samplers.base import Ask, Live, Negatives, NegativeSampler, allowed
 from .losses.base import BatchLoss, Loss, TableLoss
 from .terms.base import Look, Term
 
@@ -56,8 +55,7 @@ def batch_loss(
         row = loss(q, model.table(nodes), batch.positive, model.similarity, batch.row)  # (M,)
         scored = M * (model.num_candidates - 1)
     elif isinstance(loss, BatchLoss):
-        valid = InBatch().propose(_ask(model, q, nodes, batch, known, generator)).valid
-        assert valid is not None
+        valid = allowed(batch.positive[None], batch.positive, batch.row, known)  # (M, M)
         row = loss(q, rows(nodes, batch.positive), valid, batch.positive, batch.row)  # (M,)
         scored = M * (M - 1)
     else:

@@ -108,9 +108,12 @@ class LightGCN(Model):
         return torch.cat([table, users * scale.sqrt()])
 
     def nodes(self) -> Tensor:
-        """(V, D): the propagated table, or without layers the leaf itself."""
-        if self.users is not None:  # gradients reach the users through `encode`
-            return torch.cat([self.items, self.users.detach()])
+        """(V, D): the propagated table, or without layers the leaf itself.
+
+        Frozen candidates are all there is, (I, D): users are rows of their own, read by `encode`.
+        """
+        if self.users is not None:
+            return self.items
         return self.ego if self.graph is None else smooth(self.ego, self.graph, self.weights)
 
     def hops(self) -> tuple[Tensor, ...]:

@@ -96,6 +96,15 @@ class Negatives(NamedTuple):
         return ungroup(self.log_q, num_rows)
 
 
+@torch.no_grad()
+def allowed(ids: Tensor, positive: Tensor, row: Tensor, known: Positives | None) -> Tensor:
+    """(G, K) ids, (M,) positives, (M,) rows -> (M, K) bool: neither the positive nor known."""
+    valid = ungroup(ids, len(positive)) != positive[:, None]
+    if known is not None:
+        valid &= ~known.contains(row, ids)
+    return valid
+
+
 class NegativeSampler(Growing):
     """Anything that proposes, refines or does both; all its state is in buffers.
 
@@ -181,9 +190,7 @@ class Proposal(NegativeSampler):
     def propose(self, ask: Ask) -> Negatives:
         """Draw, then mark the row's positive and all its known positives as not valid."""
         drawn = self.draw(ask)
-        valid = ungroup(drawn.ids, len(ask.positive)) != ask.positive[:, None]  # (M, K)
-        if ask.known is not None:
-            valid &= ~ask.known.contains(ask.row, drawn.ids)
+        valid = allowed(drawn.ids, ask.positive, ask.row, ask.known)
         if drawn.valid is not None:
             valid &= drawn.valid
         return drawn._replace(valid=valid)

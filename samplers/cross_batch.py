@@ -83,8 +83,8 @@ class CrossBatch(Proposal):
         return max(1, math.ceil(keep * self.capacity - 1e-9))
 
     def prepare(self, training: Training) -> None:
-        """Take the log-frequency of each candidate from the counts."""
-        self.log_frequency = log_shares(training.counts.to(self.log_frequency.device))
+        """Take the log-frequency of each candidate among the positives."""
+        self.log_frequency = log_shares(training.positives().to(self.log_frequency.device))
 
     def draws(self, ask: Ask) -> Tensor:
         """Return how many entries can be read: none during the warm-up."""

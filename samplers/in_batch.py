@@ -21,9 +21,10 @@ class InBatch(Proposal):
     a loss that does not correct is harder on popular candidates. Repeats of a row's own positive
     and of its other known positives are not valid for that row, wherever they stand.
 
-    For triples n counts the side that the batch asks for. Batches that put similar rows together
-    (`ClusterBatch`, `SameRelation`, `Subgraph`) are no such draw: q is then what it is on average.
-    Without `prepare` there is no `log_q`. A candidate that never occurs counts as seen once.
+    n counts how often a candidate is a positive: for triples on the side that the batch asks for,
+    for sequences where it is predicted, which the first item of a history never is. Batches that
+    put similar rows together (`ClusterBatch`, `SameRelation`, `Subgraph`) are no such draw: q is
+    then what it is on average. Without `prepare` there is no `log_q`. A candidate that never occurs counts as seen once.
 
     Shapes: ids and log_q (1, M), valid (M, M).
     Cost: no draw and, for dot products, one (M, D) x (D, M) product.
@@ -38,9 +39,9 @@ class InBatch(Proposal):
         self.register_buffer("log_frequency", torch.empty(0))
 
     def prepare(self, training: Training) -> None:
-        """Take the log-frequency of each candidate from the counts."""
+        """Take the log-frequency of each candidate among the positives."""
         data, N, device = training.data, training.num_candidates, self.log_frequency.device
-        sides = [training.counts]
+        sides = [training.positives()]
         if isinstance(data, Triples):
             sides = [torch.bincount(side.long(), minlength=N) for side in (data.tail, data.head)]
         self.log_frequency = torch.cat([log_shares(seen.to(device)) for seen in sides])

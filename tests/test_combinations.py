@@ -248,7 +248,10 @@ def setting(interactions, triples, tmp_path, monkeypatch):
         view = model.view(data)
         width = model.nodes().shape[1]
         items, users = (Vocabulary("item", map(str, range(n))) for n in (data.counts().numel(), 12))
-        training = Training(data.counts(), data, data.known(), items, users, width, items)
+        asked = view.asked() if kind.task == "sequences" else None
+        training = Training(
+            data.counts(), data, data.known(), items, users, width, items, asked, asked is not None
+        )
         monkeypatch.chdir(tmp_path)
         rows = "head,relation,tail\n13,2,13" if data is triples else f"user,item\n0,{unseen}"
         (tmp_path / "negatives.csv").write_text(rows)
@@ -298,7 +301,10 @@ def test_one_step_of_every_loss(kind, stages, setting):
         check_step(model, sampler, loss, batch, known, training)
     check_step(model, sampler, SampledSoftmax(), batch, known, training)
     for loss in NEED_LOG_Q:
-        if any(isinstance(stage, NO_LOG_Q) for stage in sampler):
+        if isinstance(loss, MECO) and kind.task == "sequences":
+            with pytest.raises(UsageError, match=r"MECO remembers .* use SampledSoftmax"):
+                check_step(model, sampler, loss, batch, known, training)
+        elif any(isinstance(stage, NO_LOG_Q) for stage in sampler):
             with pytest.raises(UsageError, match="needs log_q"):
                 check_step(model, sampler, loss, batch, known, training)
         else:

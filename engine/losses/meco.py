@@ -29,8 +29,8 @@ class MECO(Loss):
     (user, or known entity and relation) lessens both. eta = 1 remembers nothing and is
     `SampledSoftmax` with the correction. The memory starts at a row's first estimate. It moves in
     training steps only; several predictions of one row in a batch each use their own estimate, and
-    their mean is remembered. Rows must say what the query is: with sequences, whose prefixes share
-    the row of their user, the memory mixes prefixes.
+    their mean is remembered. Rows must say what the query is, so sequences, whose prefixes share
+    the row of their user, are refused.
 
     Args:
         eta: share of the newest estimate.
@@ -57,6 +57,12 @@ class MECO(Loss):
             raise UsageError(
                 "MECO remembers one number for each row of known positives and was given none; "
                 "prepare it with Training(..., known=...)"
+            )
+        if training.prefixes:
+            raise UsageError(
+                "MECO remembers one normaliser for each row of known positives, and the prefixes "
+                "of a sequence, each with a normaliser of its own, share their user's; use "
+                "SampledSoftmax(correct=True), or a model of users or of triples"
             )
         keys = training.known.keys
         self.rows = torch.unique_consecutive(keys // training.known.num_candidates)

@@ -74,7 +74,6 @@ class SGL(_GraphViews):
     Source: Wu et al. 2021, Self-supervised Graph Learning (SGL-ED), arXiv:2010.10783.
     """
 
-    seed: Tensor
     users: Tensor
     items: Tensor
 
@@ -87,42 +86,47 @@ class SGL(_GraphViews):
         super().__init__(weight, temperature)
         check_share("SGL", drop=drop)
         self.drop = drop
-        self.register_buffer("seed", torch.zeros(2, dtype=torch.int64))
         self.register_buffer("users", torch.empty(0, dtype=torch.int64), persistent=False)
         self.register_buffer("items", torch.empty(0, dtype=torch.int64), persistent=False)
-        self.whole = -1  # the epoch the graphs are of
-        self.at = 0
-        self.graphs: list[Neighbours] = []
+        self.seed = 0
+        self.epoch = 0
+        self.graphs: list[Neighbours] = []  # of this epoch; empty until they are asked for
 
     def prepare(self, training: Training, model: Model) -> None:
-        """Keep the edges."""
+        """Keep the edges, and the run's seed: graphs follow from it and the epoch alone."""
         super().prepare(training, model)
+        self.seed = torch.initial_seed()
         data: Any = training.data
         self.users, self.items = unique_pairs(data.user, data.item, data.num_items)
 
     def advance(self, epoch: float) -> None:
         """Ask for new graphs when an epoch begins."""
-        self.at = int(epoch)
+        if int(epoch) != self.epoch:
+            self.epoch, self.graphs = int(epoch), []
 
-    def _build(self, model: LightGCN, generator: torch.Generator | None) -> None:
-        """Draw the edges of this epoch; a resumed run draws them again from the seed it saved."""
+    def _build(self, model: LightGCN) -> list[Neighbours]:
+        """Draw the edges of this epoch, so that a run resumed in the middle of it draws the same.
+
+        Once an epoch, not in every step: it reads back how many edges are left.
+        """
         device = self.users.device
-        if int(self.seed[0]) != self.at + 1:
-            draw = torch.randint(1 << 62, (1,), generator=generator, device=device)
-            self.seed = torch.cat([torch.tensor([self.at + 1], device=device), draw])
-        own = torch.Generator(device).manual_seed(int(self.seed[1]))
-        self.graphs = []
+        draw = torch.Generator(device).manual_seed(mix(self.seed, self.epoch))
+        graphs = []
         for _ in range(2):
-            keep = torch.rand(len(self.users), generator=own, device=device) >= self.drop
+            keep = torch.rand(len(self.users), generator=draw, device=device) >= self.drop
             part = self.users[keep], self.items[keep]
-            self.graphs.append(adjacency(*part, model.num_users, model.num_items))
-        self.whole = self.at
+            graphs.append(adjacency(*part, model.num_users, model.num_items))
+        return graphs
 
     def view(self, model: LightGCN, which: int, look: Look) -> Tensor:
         """Propagate over one of the epoch's graphs."""
-        if self.whole != self.at:
-            self._build(model, look.generator)
+        self.graphs = self.graphs or self._build(model)
         return smooth(model.ego, self.graphs[which], model.weights)
+
+
+def mix(seed: int, epoch: int) -> int:
+    """Return a seed for an epoch of a run; its neighbours' are far away."""
+    return (seed * 1_000_003 + epoch * 7919 + 29) % 2**63
 
 
 class SimGCL(_GraphViews):

@@ -96,7 +96,11 @@ FACTS = [
     ("Given('@bad/unknown.csv')", "", DATA, r"name them head, relation and tail in the first"),
 ]
 LOG = "LightGCN(dim=8,layers=1) @log split=LeaveOneOut()"
+SEQUENCES = [
+    ("Uniform(8)", "loss=MECO()", USAGE, r"MECO remembers .* prefixes .* use SampledSoftmax\(corr"),
+]
 ROWS = [(LOG, *row) for row in NEGATIVES] + [("RotatE(dim=8) @kg", *row) for row in FACTS]
+ROWS += [("SASRec(dim=8) @log split=LeaveOneOut()", *row) for row in SEQUENCES]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hardneg.datasets.batch import UserQuery
 from hardneg.datasets.errors import DataError, UsageError
 from hardneg.engine import api, checkpoint
 from hardneg.engine.job import Job
@@ -122,12 +123,15 @@ def test_freezing_keeps_the_ranking_and_materialises_the_layers(interactions):
     nodes = model.frozen_nodes()
     folded = model.fold_in(history, nodes)
     model.freeze_candidates()
-    assert torch.equal(model.frozen_nodes(), nodes)
+    assert torch.equal(model.nodes(), nodes[:15])
+    assert model.nodes() is model.items  # a step copies nothing
+    every = UserQuery(torch.arange(12))
+    assert torch.equal(model.encode(every, model.nodes()), nodes[15:])
     assert torch.equal(model.fold_in(history, model.nodes()), folded)
     assert len(model.hops()) == 1
     assert [name for name, _ in model.named_parameters()] == ["users"]
     model.freeze_candidates()
-    assert torch.equal(model.frozen_nodes(), nodes)
+    assert torch.equal(model.frozen_nodes(), nodes[:15])
 
 
 @pytest.mark.parametrize(

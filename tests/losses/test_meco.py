@@ -160,3 +160,10 @@ def test_bad_input_is_refused():
         MECO()(positive, scores, pool, torch.arange(4))
     with pytest.raises(UsageError, match=r"Training\(..., known"):
         MECO().prepare(Training(torch.ones(3)))
+
+
+def test_prefixes_of_a_sequence_share_no_normaliser():
+    known = Positives(torch.tensor([0, 1]), torch.tensor([2, 3]), 2, 5)
+    training = Training(torch.ones(5), known=known, prefixes=True)
+    with pytest.raises(UsageError, match=r"MECO remembers one .* use SampledSoftmax\(correct=True"):
+        MECO().prepare(training)

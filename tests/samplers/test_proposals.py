@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.positives import Positives
+from hardneg.datasets.sequences import Sequences
 from hardneg.datasets.training import Training
 from hardneg.samplers import (
     Ask,
@@ -116,6 +117,23 @@ def test_in_batch_pool_follows_log_q():
     assert torch.equal(drawn.log_q, sampler.log_frequency[drawn.ids])
     expected = q[seen].double() / q[seen].double().sum() * 100_000
     assert chisquare(count[seen].numpy(), expected.numpy()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("max_length", [3, 50])
+def test_in_batch_counts_what_sequences_are_asked_for(max_length, interactions):
+    """The first item of a history is never a positive, nor what lies before the last L."""
+    view = Sequences(interactions, max_length)
+    batch = view.batch(torch.arange(len(view)))
+    told = torch.bincount(batch.positive, minlength=15)
+    assert torch.equal(view.asked(), told)
+    assert told.sum() < interactions.counts().sum()
+    table = torch.zeros(15, 1)
+    ask = Ask(batch.positive, batch.row, None, table, None, None, None, batch.query)
+    for sampler in (InBatch(), CrossBatch(4)):
+        sampler.prepare(Training(interactions.counts(), interactions, asked=view.asked()))
+        every = torch.arange(15)[None]
+        want = told.clamp_min(1) / told.clamp_min(1).sum()
+        torch.testing.assert_close(sampler.log_prob(ask, every).exp()[0], want)
 
 
 def test_in_batch_repeats_of_own_positive_are_not_valid():
