@@ -24,7 +24,8 @@ class InBatch(Proposal):
     n counts how often a candidate is a positive: for triples on the side that the batch asks for,
     for sequences where it is predicted, which the first item of a history never is. Batches that
     put similar rows together (`ClusterBatch`, `SameRelation`, `Subgraph`) are no such draw: q is
-    then what it is on average. Without `prepare` there is no `log_q`. A candidate that never occurs counts as seen once.
+    then what it is on average. Without `prepare` there is no `log_q`. A candidate that never
+    occurs counts as seen once.
 
     Shapes: ids and log_q (1, M), valid (M, M).
     Cost: no draw and, for dot products, one (M, D) x (D, M) product.
