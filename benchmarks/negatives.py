@@ -242,14 +242,20 @@ def main() -> None:
 
 def show(found: dict[str, dict[str, Any]], metric: str) -> None:
     """Print the table of the page, best first."""
-    print(f"| family | setting | test {metric} | gain over uniform | p | seconds |")
-    print("|---|---|---|---|---|---|")
+    head = ["family", "setting", f"test {metric}", "gain over uniform", "p", "seconds"]
+    head += ["effective", "gap", "held out", "popularity", "RankMe"]
+    print(f"| {' | '.join(head)} |")
+    print(f"|{'---|' * len(head)}")
     for name, row in sorted(found.items(), key=lambda pair: -pair[1]["mean"]):
-        gain = f"{row['gain']:+.4f}" if "gain" in row else ""
-        p = f"{row['p']:.2g}" if "p" in row else ""
+        radar = row["radar"]
         text = row["negatives"].replace("|", "\\|")
-        value = f"{row['mean']:.4f} ± {row['sd']:.4f}"
-        print(f"| {name} | `{text}` | {value} | {gain} | {p} | {row['seconds']:.0f} |")
+        cells = [name, f"`{text}`", f"{row['mean']:.4f} ± {row['sd']:.4f}"]
+        cells += [f"{row['gain']:+.4f}" if "gain" in row else ""]
+        cells += [f"{row['p']:.2g}" if "p" in row else "", f"{row['seconds']:.0f}"]
+        formats = {"effective": ".0f", "gap": ".2f", "held_out_gradient": ".1%"}
+        formats |= {"popularity": ".2f", "rank_me": ".0f"}
+        cells += [format(radar[n], spec) if n in radar else "" for n, spec in formats.items()]
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
