@@ -1,6 +1,8 @@
 """Every model meets every sampler and every loss; a component in no list here fails a test."""
 
 import inspect
+from collections import Counter
+from contextlib import nullcontext
 from importlib import import_module
 from itertools import product
 from pkgutil import walk_packages
@@ -9,12 +11,14 @@ from typing import get_type_hints
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
+from torch.autograd.profiler import profile
 
 import hardneg.engine.losses
 import hardneg.engine.terms
 import hardneg.models
 import hardneg.samplers
 from hardneg.datasets.errors import UsageError
+from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.training import Training
 from hardneg.datasets.vocabulary import Vocabulary
 from hardneg.engine.concatenated import Concatenated, ConcatenatedSequences, ConcatenatedTriples
@@ -48,6 +52,7 @@ from hardneg.engine.losses import (
     TableLoss,
     ZLoss,
 )
+from hardneg.engine.optim import Adagrad
 from hardneg.engine.step import batch_loss
 from hardneg.engine.terms import SGL, SRACL, CL4SRec, MCLRec, SimGCL, Term
 from hardneg.models.base import Model
@@ -167,7 +172,13 @@ LOSSES = {
     MultiSimilarity: MultiSimilarity(beta=5.0, margin=1.0),
 }
 NEED_LOG_Q = [SampledSoftmax(True), SampledSoftmax(form="corrected"), MECO(), WARP(5.0)]
-TERMS = [SGL, SimGCL, CL4SRec, SRACL, MCLRec]  # each is run in tests/terms
+TERMS = {
+    SGL: lambda: SGL(),
+    SimGCL: lambda: SimGCL(),
+    CL4SRec: lambda: CL4SRec(substitute=0.2),
+    SRACL: lambda: SRACL(width=4),
+    MCLRec: lambda: MCLRec(),
+}  # what they do is tested in tests/terms
 BATCH_LOSSES = {
     Clip: Clip(),
     AdaptiveMargin: AdaptiveMargin(),
@@ -343,6 +354,83 @@ def test_one_step_within_the_batch(kind, loss, setting):
             loss.check(model.similarity)
     else:
         loss.check(model.similarity)
+
+
+# What a GPU's host stands still for, by the names the profiler gives.
+WAITS = ["item", "_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal"]
+WAITS += ["_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "_coalesce"]
+WAITS = {f"aten::{name}" for name in WAITS}
+
+
+def waits(model, sampler, loss, batch, known, terms=()):
+    """Return how often a whole step, with backward pass and optimizer, would wait for a GPU."""
+    learns = torch.nn.ModuleList([model, sampler, loss, *terms])
+    # Not Adam: the fused one of the CPU reads the number of the step, that of a GPU does not.
+    optimizer = Adagrad().build(p for p in learns.parameters() if p.requires_grad)
+    generator = torch.Generator().manual_seed(0)
+    # The first step may make what stays: graphs, state of the optimizer.
+    for watch in (nullcontext(), profile(use_kineto=False)):
+        with watch as seen:
+            optimizer.zero_grad()
+            outcome = batch_loss(model, sampler, loss, batch, known, generator, terms)
+            outcome.total.backward()
+            optimizer.step()
+    names = (event.name() for event in seen.kineto_results.events())  # parsed, they take seconds
+    return Counter(name for name in names if name in WAITS)
+
+
+def steps_of(kind):
+    """Return every proposal, refiner, loss and term in a step that a model can make."""
+    uniform = [REFINERS[TopK][0], REFINERS[SelfAdversarial][0]]
+    for make in (make for makes in PROPOSALS.values() for make in makes):
+        other = OTHER_DATA.get(type(make()))
+        if other is None or (kind.task == "triples") is (type(make()) is ObservedType):
+            yield make, uniform, BPR(), None
+    for make in (make for makes in REFINERS.values() for make in makes):
+        yield PROPOSALS[Uniform][0], [make], SampledSoftmax(), None
+    for loss in [*LOSSES.values(), *NEED_LOG_Q, *BATCH_LOSSES.values(), *TABLE_LOSSES.values()]:
+        sequences = kind.task == "sequences" and isinstance(loss, MECO)
+        if not (sequences or (kind is RotatE and isinstance(loss, ZLoss))):
+            yield PROPOSALS[Uniform][0], [], loss, None
+    for term, make in TERMS.items():
+        if (term in (SGL, SimGCL), kind) in ((True, LightGCN), (False, SASRec)):
+            yield PROPOSALS[Uniform][0], [], SampledSoftmax(), make
+
+
+@pytest.mark.parametrize("kind", [LightGCN, SASRec, RotatE], ids=lambda kind: kind.__name__)
+def test_no_step_waits_for_the_device(kind, setting, monkeypatch):
+    """Compiled code is off, so that the CPU runs what a GPU would."""
+    monkeypatch.setattr("hardneg.datasets.compiled.available", lambda: False)
+    for proposal, refiners, loss, term in steps_of(kind):
+        model, batch, known, training = setting(kind)
+        sampler = build([proposal, *refiners])
+        loss.prepare(training)
+        sampler.prepare(training)
+        if sampler.due(0):
+            table = model.table(model.nodes()).detach()
+            sampler.refresh(table, torch.Generator().manual_seed(0))
+        terms = [] if term is None else [term()]
+        for one in (sampler, *terms):
+            one.advance(1.0)
+        for one in terms:
+            one.prepare(training, model)
+        assert waits(model, sampler, loss, batch, known, terms) == {}, (sampler, loss, terms)
+
+
+def test_the_profiler_would_notice():
+    class Waiting(BPR):
+        def forward(self, positive, scores, negatives, row=None):
+            return super().forward(positive, scores / scores.abs().max().item(), negatives)
+
+    class Picking(BPR):
+        def forward(self, positive, scores, negatives, row=None):
+            return scores[negatives.valid].sum() + 0 * positive
+
+    data = Interactions(torch.arange(10), torch.arange(10), 10, 10)
+    model, batch = LightGCN(data, dim=4, layers=0), data.batch(torch.arange(10))
+    assert waits(model, Uniform(4), BPR(), batch, None) == {}
+    assert waits(model, Uniform(4), Waiting(), batch, None)["aten::item"] == 1
+    assert waits(model, Uniform(4), Picking(), batch, None)["aten::nonzero"] > 0
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)

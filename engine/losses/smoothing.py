@@ -35,12 +35,14 @@ def kernel_matrix(x: Tensor, kernel: Kernel, bandwidth: float) -> Tensor:
 def ridge_weights(kernel: Tensor, ridge: float) -> Tensor:
     """Return (K + lambda I)^-1 K, (M, M), symmetric: whom to average for each row, no gradient.
 
-    Cost: a Cholesky factor and its solution, 7/3 M³ flops; no host sync.
+    Cost: a Cholesky factor and its solution, 7/3 M³ flops; no host sync, which `cholesky_solve`
+        makes to check its answer.
     """
     exact = kernel.double() if ridge < COARSE else kernel
     eye = torch.eye(len(kernel), dtype=exact.dtype, device=kernel.device)
     factor, _ = torch.linalg.cholesky_ex(exact + ridge * eye)
-    return torch.cholesky_solve(exact, factor).to(kernel.dtype)
+    half = torch.linalg.solve_triangular(factor, exact, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True).to(kernel.dtype)
 
 
 def check_kernel(owner: str, kernel: str, bandwidth: float, ridge: float) -> None:
