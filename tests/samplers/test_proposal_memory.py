@@ -1,6 +1,7 @@
 """What a proposal may hold: every tensor a draw makes is counted, none is as large as (M, K, D).
 
-Losses are counted too. M rows, K columns, D width, N candidates; the bound of each is what its docstring states.
+Losses are counted too. M rows, K columns, D width, N candidates; the bound of each is what its
+docstring states.
 """
 
 import pytest
