@@ -58,6 +58,13 @@ class Question(NamedTuple):
     tag: Tensor  # (b,) int64, a group for reports (side and relation category), else 0
 
 
+def sent(index: Tensor, device: torch.device) -> Tensor:
+    """Return row numbers where the data are; the host does not wait until they are copied."""
+    if index.device.type == "cpu" and device.type == "cuda":
+        index = index.pin_memory()
+    return index.to(device, non_blocking=True)
+
+
 def ungroup(values: Tensor, num_rows: int) -> Tensor:
     """Expand per-group values (G, K) to per-row (num_rows, K).
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batch import Batch, Question, UserQuery
+from .batch import Batch, Question, UserQuery, sent
 from .positives import Positives
 from .vocabulary import Vocabulary
 
@@ -61,6 +61,7 @@ class Interactions:
 
     def batch(self, index: Tensor, step: int = 0) -> Batch:
         """(M,) int64 row numbers -> a batch; `step` is not used."""
+        index = sent(index, self.user.device)
         user, item = self.user[index].long(), self.item[index].long()
         weight = torch.ones_like(user, dtype=torch.float32)
         if self.weight is not None:

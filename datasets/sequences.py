@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .batch import Batch, Question, SequenceQuery
+from .batch import Batch, Question, SequenceQuery, sent
 from .interactions import Interactions, by_user
 from .positives import Positives
 
@@ -33,6 +33,7 @@ class Sequences:
         # A training example needs a prefix and a next item.
         self.users = torch.nonzero(length >= 2).squeeze(1)
         self.lengths = (length[self.users] - 1).clamp_max(max_length)  # predictions of an example
+        self._host_lengths = self.lengths.cpu()  # a step must not ask the device for its sizes
 
     def __len__(self) -> int:
         return len(self.users)
@@ -41,20 +42,28 @@ class Sequences:
         """(B,) -> the last `max_length` items before the final `drop_last`, and every position."""
         stop = self.offsets[user + 1] - drop_last
         length = (stop - self.offsets[user]).clamp(max=self.max_length)
-        L = max(1, int(length.max())) if len(user) else 1
-        column = torch.arange(L, device=user.device)
+        return self._cut(stop, length, *_positions(length))
+
+    def _cut(self, stop: Tensor, length: Tensor, width: int, index: Tensor) -> SequenceQuery:
+        """(B,) where histories stop, (B,) lengths, L, (M,) real positions -> the query."""
+        column = torch.arange(width, device=length.device)
         real = column < length[:, None]  # (B, L)
         at = (stop - length)[:, None] + column
         items = torch.where(real, self.items[torch.where(real, at, 0)], 0)
-        return SequenceQuery(items, length, torch.nonzero(real.flatten()).squeeze(1))
+        return SequenceQuery(items, length, index)
 
     def batch(self, index: Tensor, step: int = 0) -> Batch:
-        """(B,) example numbers -> predictions of the next item at every real position."""
+        """(B,) example numbers -> predictions of the next item at every real position.
+
+        Numbers that are on the host, as those of an epoch are, need no wait for the device.
+        """
+        L, at = _positions(self._host_lengths[index.cpu()])
+        index, at = sent(index, self.users.device), sent(at, self.users.device)
         user = self.users[index]
-        query = self.window(user, drop_last=1)
-        L = query.items.shape[1]
-        b, column = query.index // L, query.index % L
-        start = self.offsets[user + 1] - 1 - query.lengths
+        stop = self.offsets[user + 1] - 1
+        query = self._cut(stop, self.lengths[index], L, at)
+        b, column = at // L, at % L
+        start = stop - query.lengths
         positive = self.items[start[b] + column + 1]
         return Batch(query, positive, user[b], torch.ones_like(positive, dtype=torch.float32))
 
@@ -89,6 +98,13 @@ class Sequences:
     def questions(self, held_out: Interactions, size: int) -> Iterator[Question]:
         """Yield, `size` users at a time, the prefix known so far and the held-out items."""
         yield from by_user(held_out, size, self.prefix)
+
+
+def _positions(length: Tensor) -> tuple[int, Tensor]:
+    """(B,) lengths -> L, at least 1, and the real ones (M,) of the B * L positions."""
+    width = max(1, int(length.max())) if len(length) else 1
+    real = torch.arange(width, device=length.device) < length[:, None]
+    return width, torch.nonzero(real.flatten()).squeeze(1)
 
 
 def last_position(query: SequenceQuery) -> SequenceQuery:

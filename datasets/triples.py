@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .batch import Batch, Question, TripleQuery
+from .batch import Batch, Question, TripleQuery, sent
 from .positives import Positives
 from .vocabulary import Vocabulary
 
@@ -125,6 +125,7 @@ class Triples:
 
     def batch(self, index: Tensor, step: int = 0) -> Batch:
         """(M,) int64 row numbers -> a batch of one side; the step decides which."""
+        index = sent(index, self.head.device)
         if self.sides == "alternate":
             return self.ask(index, step % 2)
         share, of_side = self._bernoulli

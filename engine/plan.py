@@ -190,7 +190,7 @@ class _Probe:
                 yield index
 
     def _step(self, index: Any) -> tuple[int, int]:
-        return self.trainer._step(index.to(self.job.device))
+        return self.trainer._step(index)
 
     def _refreshes(self) -> float:
         """Return the seconds an epoch spends on rebuilding what follows the live table."""

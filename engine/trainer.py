@@ -119,7 +119,7 @@ class Trainer:
         began, rows, scored = time.perf_counter(), 0, 0
         job.model.train()
         for index in batches[self.done :]:
-            more_rows, more_scored = self._step(index.to(job.device))
+            more_rows, more_scored = self._step(index)
             rows, scored = rows + more_rows, scored + more_scored
             self.done += 1
             self._between_steps(began, rows, scored)

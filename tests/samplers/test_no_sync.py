@@ -4,11 +4,14 @@ On such tensors an `.item()`, a boolean index or a branch on a value is an error
 tensor made on the wrong device; no GPU is needed to see it.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hardneg.datasets.batch import TripleQuery, ungroup
 from hardneg.datasets.positives import Positives
+from hardneg.datasets.sequences import Sequences
 from hardneg.datasets.training import Training
 from hardneg.engine.losses import (
     BCE,
@@ -226,3 +229,23 @@ def test_neither_do_proposals_that_look_data_up(pools, interactions, triples, tm
         negatives = sampler.to("meta").propose(ask._replace(about=about))
         assert negatives.ids.shape[1] == 8
         assert negatives.ids.device.type == negatives.valid.device.type == "meta"
+
+
+def test_neither_does_a_batch_whose_numbers_come_from_the_host(interactions, triples):
+    """Sizes of sequences differ from batch to batch; they are known without the device."""
+    index, sequences = torch.arange(4), Sequences(interactions, 3)
+    facts = [triples, replace(triples, sides="bernoulli")]
+    views = [interactions, sequences, *facts]
+    want = [view.batch(index) for view in views]
+    for name in ("users", "items", "offsets", "lengths"):
+        setattr(sequences, name, getattr(sequences, name).to("meta"))
+    far = [view.to("meta") for view in facts]
+    for view in far:  # what is found once
+        view.__dict__["_weight"] = torch.empty(len(triples), device="meta")
+        view.__dict__["_bernoulli"] = 0.5, torch.empty(2, 3, device="meta")
+    for view, known in zip([interactions.to("meta"), sequences, *far], want, strict=True):
+        batch = view.batch(index)
+        for part, value in zip([*batch[1:], *batch.query], [*known[1:], *known.query], strict=True):
+            if isinstance(part, torch.Tensor):
+                assert part.device.type == "meta"
+                assert part.shape == value.shape

@@ -106,7 +106,7 @@ class Steps:
     def run(self, number: int) -> None:
         """Make `number` steps."""
         for _ in range(number):
-            self.trainer._step(next(self.feed).to(self.job.device))
+            self.trainer._step(next(self.feed))
 
 
 def step(options: dict[str, Any]) -> Work:
