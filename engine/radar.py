@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from ..datasets.batch import Batch
 from ..datasets.positives import Positives
 from ..models.base import Model
 from ..samplers.base import NegativeSampler
+from ..samplers.batches import BatchSampler
 from .diagnostics import (
     MOST_CLASSES,
     correlation,
@@ -72,6 +74,7 @@ class Radar:
         counts: (N,) how often each candidate occurs in training.
         held_out: positives of validation and test, looked at and never trained on; None without.
         corrects: whether the loss corrects for the probability of a draw.
+        batches: the batch sampler, whose clusters or domains serve where the sampler has none.
 
     Cost: R K scores looked at about ten times, in up to `STEPS` steps of an epoch; at judging one
     `nodes()` and one spectrum. Under 3% of an epoch.
@@ -84,8 +87,10 @@ class Radar:
         counts: Tensor,
         held_out: Positives | None = None,
         corrects: bool = False,
+        batches: BatchSampler | None = None,
     ) -> None:
         self.model, self.sampler, self.held_out = model, sampler, held_out
+        self.groups = [part for part in (sampler, batches) if part is not None]
         self.log_count = counts.double().log1p()  # (N,)
         self.corrects = corrects
         self.known_q = False  # whether draws of this run have a probability
@@ -99,7 +104,7 @@ class Radar:
         held_out = job.dataset.valid.concat(job.dataset.test)
         known = held_out.to(job.device).known() if len(held_out) else None
         corrects = bool(getattr(job.loss, "correct", False))  # "auto" does where it can
-        return cls(job.model, job.sampler, job.train.counts(), known, corrects)
+        return cls(job.model, job.sampler, job.train.counts(), known, corrects, job.batches)
 
     def reset(self) -> None:
         """Forget the sums."""
@@ -203,8 +208,8 @@ class Radar:
         self.weight = self.weight + torch.stack([weight.double() for _, weight in pairs])
 
     def labels(self) -> Tensor | None:
-        """Return the cluster of each candidate (N,), where the sampler has clusters by now."""
-        for module in self.sampler.modules():
+        """Return the cluster of each candidate (N,), where the run has clusters by now."""
+        for module in chain.from_iterable(part.modules() for part in self.groups):
             label = getattr(module, "label", None)
             if isinstance(label, Tensor) and label.shape == self.log_count.shape:
                 return label

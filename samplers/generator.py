@@ -29,6 +29,10 @@ class Generator(Proposal):
     encoder gets no gradient from it, and the loss shown does not count it. g starts at 0: the
     first draws are uniform. Candidates that are known positives have probability 0.
 
+    ``exact=True`` scores all C candidates and needs neither draws nor a baseline: the generator
+    raises :math:`-\sum_j \pi_{mj} \log \sigma(s^+_m - s_{mj})`, the expected loss of telling the
+    positive from its candidate, in closed form (AR2, without its distillation).
+
     Pitfalls: the generator may collapse to few candidates (a large T or a small `learning`
     counters), and what fools the encoder best are positives nobody has marked; follow it with a
     guard or `Debias`. Rewards are noisy: more draws help. With the encoder itself as generator the
@@ -41,11 +45,13 @@ class Generator(Proposal):
         temperature: T, above 0; large is uniform. May be a schedule.
         learning: what the generator's objective is multiplied by; 0 keeps it uniform. Adam does not
             mind its size.
+        exact: teach by the expectation over all C candidates instead of by the draws.
 
     Shapes: ids (M, K), valid (M, K). No `log_q`: the set of candidates is drawn as well.
     Cost: N d + D d parameters, of which a step moves C d + D d; O(M (D d + C d)), an (M, C)
-        tensor, and one more score of the (M, K) draws.
-    Source: Cai and Wang 2018, KBGAN, arXiv:1711.04071; Wang et al. 2017, IRGAN, arXiv:1705.10513.
+        tensor, and one more score of the (M, K) draws, or of (M, C) candidates where `exact`.
+    Source: Cai and Wang 2018, KBGAN, arXiv:1711.04071; Wang et al. 2017, IRGAN, arXiv:1705.10513;
+        Zhang et al. 2022, AR2, arXiv:2110.03611, for `exact`.
     """
 
     baseline: Tensor  # () sum of the moving average
@@ -58,6 +64,7 @@ class Generator(Proposal):
         dim: Annotated[int, IntDistribution(4, 64, log=True)] = 16,
         temperature: Annotated[Number, FloatDistribution(0.1, 10.0, log=True)] = 1.0,
         learning: Annotated[float, FloatDistribution(0.01, 10.0, log=True)] = 1.0,
+        exact: bool = False,
     ) -> None:
         super().__init__()
         self.num = check_num(num, "Generator")
@@ -67,6 +74,7 @@ class Generator(Proposal):
                 "at least 1, 1 and 0; raise them"
             )
         self.candidates, self.dim, self.learning = candidates, dim, float(learning)
+        self.exact = exact
         self.temperature = check_range(temperature, "temperature", "Generator", 1e-6)
         self.register_buffer("baseline", torch.zeros(()))
         self.register_buffer("share", torch.zeros(()))
@@ -98,7 +106,13 @@ class Generator(Proposal):
         u = torch.rand(shape, generator=ask.generator, device=cdf.device, dtype=cdf.dtype)
         at = torch.searchsorted(cdf, u * cdf[:, -1:], right=True).clamp_max(len(among) - 1)
         ids = among[at]
-        if self.learning:
+        if self.learning and self.exact:
+            own = ask.score(ask.positive[:, None])  # (M, 1)
+            reward = F.softplus(ask.score(among[None]) - own).detach().float()  # (M, C)
+            with torch.enable_grad():
+                objective = -self.learning * (log_p.exp() * reward).sum(1).mean()
+                self._objective = objective - objective.detach()
+        elif self.learning:
             reward = ask.score(ids).detach().float()
             with torch.enable_grad():
                 self._objective = self._reinforce(log_p.gather(1, at), reward)

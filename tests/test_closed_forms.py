@@ -1,8 +1,8 @@
 """The index of closed forms: for each method the limits and identities its formula must have.
 
 One row a method, and every one looks at the component a recipe names. What a method does beside
-its limits is tested in the file of that component. Zipfian whitening has no row because nothing in a
-run whitens a table.
+its limits is tested in the file of that component. Zipfian whitening has no row: nothing in a run
+whitens a table.
 """
 
 import math

@@ -130,7 +130,10 @@ PROPOSALS = {
     Hardest: [lambda: Hardest(8), lambda: Hardest(8, refresh_every=3, skip=1)],
     Cache: [lambda: Cache(8, cache=6, candidates=4)],
     HighVariance: [lambda: HighVariance(8, cache=8, candidates=4)],
-    Generator: [lambda: Generator(8, candidates=10, dim=3)],
+    Generator: [
+        lambda: Generator(8, candidates=10, dim=3),
+        lambda: Generator(8, candidates=10, dim=3, exact=True),
+    ],
     Mixture: [
         lambda: Mixture(InBatch(), Uniform(8), SameCluster(4, clusters=3)),
         lambda: Mixture(Uniform(8), CrossBatch(12, 1)),

@@ -14,7 +14,7 @@ from hardneg.engine.losses import BCE, BPR, SampledSoftmax
 from hardneg.engine.radar import Radar
 from hardneg.engine.readings import NAMES
 from hardneg.engine.step import Outcome
-from hardneg.samplers import Negatives, Uniform
+from hardneg.samplers import Negatives, SameDomain, Uniform
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
 
@@ -173,6 +173,13 @@ def test_purity_and_collapse_use_the_samplers_clusters():
     assert found["purity"] == pytest.approx(expected.item(), rel=1e-5)
     assert {"nc1", "nc2_norms", "nc2_angles"} <= found.keys()
     assert "purity" not in radar_of(table).read()
+    domains = SameDomain("labels.csv")
+    domains.label = torch.arange(N) % 4
+    radar = radar_of(table, batches=domains)
+    run(radar, BPR(), batch, positive, scores, negatives, table)
+    assert {name: found[name] for name in ("purity", "nc1")} == pytest.approx(
+        {name: value for name, value in radar.read().items() if name in ("purity", "nc1")}
+    )
 
 
 def test_several_steps_are_averaged_and_reading_forgets():

@@ -103,6 +103,26 @@ def test_the_mean_reinforce_gradient_is_the_exact_one():
     assert sampler.penalty() == 0.0  # once for each draw
 
 
+def test_the_exact_objective_is_the_expected_mistake_by_a_plain_loop():
+    sampler, ask = prepared(4, candidates=N, dim=2, learning=3.0, exact=True), question()
+    parameters = sampler.table, sampler.map
+    log_p, scores = sampler.log_policy(ask, torch.arange(N)), ask.score(torch.arange(N)[None])
+    expected = 0.0
+    for m in range(M):
+        own = scores[m, ask.positive[m]]
+        for j in range(N):
+            if j != ask.positive[m]:
+                loss = -torch.log(torch.sigmoid(own - scores[m, j]))
+                expected = expected - 3.0 * log_p[m, j].exp() * loss / M
+    want = torch.autograd.grad(expected, parameters)
+    sampler.propose(ask)
+    objective = sampler.penalty()
+    assert objective.item() == 0
+    assert (sampler.baseline, sampler.share) == (0, 0)  # nothing to compare draws with
+    for got, one in zip(torch.autograd.grad(objective, parameters), want, strict=True):
+        torch.testing.assert_close(got.to_dense(), one.to_dense())
+
+
 def test_the_gradient_of_the_table_is_row_sparse_and_the_encoder_gets_none():
     sampler, ask = prepared(4, candidates=3, dim=2), question()
     ask = ask._replace(query=ask.query.requires_grad_())
