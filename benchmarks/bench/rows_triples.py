@@ -32,6 +32,11 @@ def _step(pools: str, sizes: dict[str, int]) -> dict[str, Any]:
     return {**sizes, "recipe": _recipe(pools, sizes), "formula": "rotate"}
 
 
+QUICKER = {  # a narrower model gets to .32 sooner than the recipe of the best figure
+    "model": "RotatE(dim=200, gamma=9.0, start='spectral')", "optimizer": "Adam(lr=0.0015)",
+    "epochs": 30, "evaluate_every": 3,
+}  # fmt: skip
+
 ROWS = [
     Row(
         "rotate-step-own", "RotatE step, B=512 K=128 d=200, own negatives", f"{OURS}.training:step",
@@ -88,7 +93,7 @@ ROWS = [
             Peer("PyKEEN, published steps x a measured step", "pykeen", "pykeen:rotate", 50, None,
                  {"slice": 64, "total": PUBLISHED_STEPS}, {"slice": 8, **SMALL}),
         ),
-        {**BIG, "recipe": "fb15k-237.toml", "target": 0.32},
+        {**BIG, "recipe": "fb15k-237.toml", "target": 0.32, "settings": QUICKER},
         {**SMALL, "target": 0.0, "settings": {"model": "RotatE(dim=16)", "epochs": 1}},
         pairs=1, warm=False, needs_data=True,
     ),
