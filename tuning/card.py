@@ -22,7 +22,8 @@ FIXED = (
     "search", "families", "baseline", "objectives", "limits", "storage", "subsample", "warm_start",
 )  # fmt: skip
 FREE = ("log",)  # where figures go besides may change
-OURS = {*SHARED, "recipe.toml", ".open.lock"}
+LOCK = ".open.lock"
+OURS = (*SHARED, "recipe.toml")
 
 
 def open_folder(base: Recipe, out: str | Path | None, card: dict[str, Any]) -> Path:
@@ -32,17 +33,23 @@ def open_folder(base: Recipe, out: str | Path | None, card: dict[str, Any]) -> P
         UsageError: it holds another study, or something else.
     """
     folder = Path(out) if out is not None else Path("studies") / new_folder(None, base).name
-    if folder.is_dir() and not is_study(folder) and {p.name for p in folder.iterdir()} - OURS:
-        raise UsageError(f"{folder} holds something else than a study; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".open.lock"):  # several workers may begin a study at once
+    with FileLock(folder / LOCK):  # several workers may begin a study at once
         if is_study(folder):
             _compare(folder, base, card)
             return folder
+        if any(_foreign(path.name) for path in folder.iterdir()):
+            (folder / LOCK).unlink()
+            raise UsageError(f"{folder} holds something else than a study; choose another --out")
         load(base).save(folder)
         write_text(folder / "recipe.toml", base.to_toml())
         write_text(folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return folder
+
+
+def _foreign(name: str) -> bool:
+    """Say whether a file is none that opening a study leaves, even when it was killed."""
+    return name not in (*OURS, LOCK) and not name.startswith(tuple(f".{n}." for n in (*OURS, CARD)))
 
 
 def is_study(folder: Path) -> bool:

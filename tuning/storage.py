@@ -86,15 +86,15 @@ def open_storage(folder: Path, storage: str = "") -> BaseStorage:
 def open_record(folder: Path, storage: str, directions: list[StudyDirection]) -> optuna.Study:
     """Open the study, or begin it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Optuna's own making of tables and studies fails where two workers begin at once.
+    # Optuna's own making of tables and studies fails where two workers begin at once; and where
+    # the first was killed amid it, SQLite lacks the index that holds a name to one study.
+    name = name_of(folder, storage)
     with FileLock(folder / ".open.lock"), storage_errors(describe(folder, storage)):
         kept = open_storage(folder, storage)
-        record = optuna.create_study(
-            storage=kept,
-            study_name=name_of(folder, storage),
-            load_if_exists=True,
-            directions=directions,
-        )
+        if name in optuna.get_all_study_names(kept):
+            record = optuna.load_study(study_name=name, storage=kept)
+        else:
+            record = optuna.create_study(storage=kept, study_name=name, directions=directions)
     if record.directions != directions:
         raise UsageError(
             f"{describe(folder, storage)} holds a study of {len(record.directions)} objectives, "

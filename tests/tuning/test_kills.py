@@ -78,16 +78,25 @@ def look(out, storage):
     return done, epochs
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_kill_9_loses_nothing(kind, fields, tmp_path, private_cache):
-    out = tmp_path / "study"
-    storage = "" if kind == "sqlite" else str(tmp_path / "study.journal")
+@pytest.fixture(params=["sqlite", "journal"])
+def storage(request, tmp_path):
+    return "" if request.param == "sqlite" else str(tmp_path / "study.journal")
+
+
+@pytest.fixture
+def worker(fields, storage, tmp_path, private_cache):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     environment["PYTHONWARNINGS"] = "ignore"
-    arguments = [sys.executable, "-P", "-c", DRIVER, json.dumps([fields, str(out), storage])]
-    worker = subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-    )
+    given = json.dumps([fields, str(tmp_path / "study"), storage])
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", DRIVER, given],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
+    ) as process:  # fmt: skip
+        yield process
+
+
+def test_kill_9_loses_nothing(worker, storage, tmp_path):
+    out = tmp_path / "study"
     assert worker.stdout.readline() == "ready\n"
     draw, before = random.Random(0), ({}, {})
 

@@ -189,24 +189,6 @@ def test_a_trial_that_had_not_begun_is_begun(fields, tmp_path):
     assert again.record.trials[bare.number].params.keys() == lost.params.keys()
 
 
-def test_an_interrupted_first_start_can_be_started_again(fields, tmp_path):
-    out = tmp_path / "study"
-    base = resolve(fields)
-    api.load(base).save(out)  # the data were written, then the power went
-    assert (
-        len(tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True).record.trials)
-        == 1
-    )
-
-
-def test_a_folder_of_something_else_is_left_alone(fields, tmp_path):
-    run = api.train(fields["model"], fields["dataset"], out=tmp_path / "run", quiet=True, epochs=1)
-    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
-    with pytest.raises(UsageError, match="holds something else than a study"):
-        tune(fields, baseline=False, trials=1, out=run.folder, quiet=True)
-    assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
-
-
 def test_trials_share_one_copy_of_the_data(fields, tmp_path):
     study = tune(fields, baseline=False, trials=2, search=LR, out=tmp_path / "study", quiet=True)
     data = study.folder / "data.safetensors"
