@@ -50,8 +50,11 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     "none": lambda epochs, every: NopPruner(),
-    "median": lambda epochs, every: MedianPruner(
-        n_startup_trials=STARTUP, n_warmup_steps=0, interval_steps=1, n_min_trials=2
+    "median": lambda epochs, every: MedianPruner(  # judges at each quarter of a trial
+        n_startup_trials=STARTUP,
+        n_warmup_steps=epochs // 4,
+        interval_steps=max(1, epochs // 4),
+        n_min_trials=2,
     ),
     "hyperband": lambda epochs, every: HyperbandPruner(
         min_resource=max(1, every),
@@ -142,9 +145,13 @@ def prunes(
 
     Optuna prunes in studies of one objective only. So the pruner sees a study of the primary
     objective made of the same trials; what it notes on the trial is returned to be kept.
+
+    Optuna's median is over finished trials alone. These are the ones that passed it, so it rises
+    with every trial until next to none gets through; pruned trials count here up to where they got.
     """
     view = optuna.create_study(study_name="hardneg", direction=direction)
-    view.add_trials([_primary(trial) for trial in trials])
+    pruned_count = isinstance(pruner, MedianPruner)
+    view.add_trials([_primary(trial, pruned_count) for trial in trials])
     frozen = view.trials[number]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # steps that the best trial does not have, and the like
@@ -153,18 +160,19 @@ def prunes(
     return bool(give_up), {k: v for k, v in after.items() if k not in frozen.system_attrs}
 
 
-def _primary(trial: FrozenTrial) -> FrozenTrial:
-    waiting = trial.state == TrialState.WAITING
-    done = trial.state == TrialState.COMPLETE
+def _primary(trial: FrozenTrial, pruned_count: bool) -> FrozenTrial:
+    state, values = trial.state, trial.values
+    curve = {k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)}
+    if pruned_count and curve and state == TrialState.PRUNED:
+        state, values = TrialState.COMPLETE, [curve[max(curve)]]
+    waiting = state == TrialState.WAITING
     return optuna.trial.create_trial(
-        state=trial.state,
-        value=trial.values[0] if done and trial.values else None,
+        state=state,
+        value=values[0] if state == TrialState.COMPLETE and values else None,
         params={} if waiting else trial.params,
         distributions={} if waiting else trial.distributions,
         system_attrs=dict(trial.system_attrs),
-        intermediate_values={
-            k: v for k, v in trial.intermediate_values.items() if math.isfinite(v)
-        },
+        intermediate_values=curve,
     )
 
 

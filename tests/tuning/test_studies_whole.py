@@ -200,11 +200,34 @@ def test_a_bad_trial_among_good_ones_is_pruned_on_the_primary(name):
         curve = {epoch: level + epoch / 100 for epoch in range(1, last + 1)}
         return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
 
-    past = [trial(TrialState.COMPLETE, [0.8, 1.0], 0.5 + n / 100, 27) for n in range(9)]
+    past = [trial(TrialState.COMPLETE, [0.8, 1.0], 0.5 + n / 100, 36) for n in range(9)]
     now = trial(TrialState.RUNNING, None, 0.1, 9)
-    pruned, notes = prunes(make_pruner(name, 27, 1), [*past, now], 9, UP)
+    pruned, notes = prunes(make_pruner(name, 36, 1), [*past, now], 9, UP)
     assert pruned == (name in ("median", "wilcoxon"))
     assert bool(notes) == (name == "hyperband")
+
+
+def test_the_median_counts_trials_that_were_pruned():
+    """Those that finished are above it: a median of them alone would let fewer and fewer through."""
+
+    def trial(state, level, last):
+        curve = {epoch: level for epoch in range(1, last + 1)}
+        values = [level] if state == TrialState.COMPLETE else None
+        return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
+
+    past = [trial(TrialState.COMPLETE, 0.6 + n / 100, 16) for n in range(5)]
+    past += [trial(TrialState.PRUNED, 0.1 + n / 100, 4) for n in range(6)]
+    median = make_pruner("median", 16, 1)
+
+    def gives_up(level, last):
+        now = trial(TrialState.RUNNING, level, last)
+        return prunes(median, [*past, now], len(past), UP)[0]
+
+    assert not gives_up(0.5, 4)  # above half of all eleven, below all that finished
+    assert gives_up(0.12, 4)
+    assert not gives_up(0.12, 3)  # in the first quarter nothing is judged
+    assert gives_up(0.5, 8)  # the pruned never got here
+    assert not gives_up(0.5, 7)  # and between quarters nothing is judged
 
 
 def test_times_and_limits_are_read():
