@@ -106,7 +106,13 @@ def _find(source: str | Path, format: str | None, columns: ColumnMap | None) -> 
             return replace(found, name=text)
         if isinstance(source, str) and "/" not in text and "." not in text:
             raise DataError(f"{text!r} is neither a path nor a built-in; {closest(text, BUILTIN)}")
-    return recognise(Path(source), format, columns)
+    try:
+        return recognise(Path(source), format, columns)
+    except DataError as error:
+        if text not in BUILTIN:
+            raise
+        hidden = f"this path hides the built-in {text!r}: rename it, or start in another folder"
+        raise DataError(f"{error}; {hidden}") from None
 
 
 def _cached(

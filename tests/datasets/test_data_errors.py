@@ -151,6 +151,13 @@ def test_names_paths_and_options():
         load_dataset(frame.head(1), split="Presplit()")
 
 
+def test_a_folder_that_hides_a_builtin_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "umls").mkdir()
+    with pytest.raises(DataError, match="no files.*hides the built-in 'umls': rename it"):
+        load_dataset("umls")
+
+
 def test_wrong_options_for_a_path(write):
     path = write(g__train_DOT_txt="0 1 2\n", g__test_DOT_txt="0 3\n")
     with pytest.raises(UsageError, match="unknown format 'lightgnc'; did you mean 'lightgcn'"):

@@ -208,10 +208,10 @@ def test_a_bad_trial_among_good_ones_is_pruned_on_the_primary(name):
 
 
 def test_the_median_counts_trials_that_were_pruned():
-    """Those that finished are above it: a median of them alone would let fewer and fewer through."""
+    """A median of those that finished, which are above it, would let fewer and fewer through."""
 
     def trial(state, level, last):
-        curve = {epoch: level for epoch in range(1, last + 1)}
+        curve = dict.fromkeys(range(1, last + 1), level)
         values = [level] if state == TrialState.COMPLETE else None
         return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
 
