@@ -154,7 +154,7 @@ def test_names_paths_and_options():
 def test_a_folder_that_hides_a_builtin_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "umls").mkdir()
-    with pytest.raises(DataError, match="no files.*hides the built-in 'umls': rename it"):
+    with pytest.raises(DataError, match=r"no files.*hides the built-in 'umls': rename it"):
         load_dataset("umls")
 
 
