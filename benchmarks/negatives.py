@@ -62,7 +62,7 @@ RECOMMEND = {
     "mixed hops": ["Uniform(256) | Mix()"],
 }
 FACTS = {
-    "uniform": [f"Uniform({n}, pools=8)" for n in (32, 128)],
+    "uniform": ["Uniform(32, pools=8)", "Uniform(128, pools=8)", "Uniform(64)"],
     "self-adversarial": [f"Uniform(128, pools=8) | SelfAdversarial({a})" for a in (0.5, 1.0, 2.0)],
     "popularity": ["Popularity(128, beta=0.75, pools=8)"],
     "in batch + uniform": ["Mixture(InBatch(), Uniform(128))"],
