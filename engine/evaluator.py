@@ -17,7 +17,7 @@ from ..datasets.errors import ResourceError, UsageError
 from ..datasets.positives import Positives
 from ..datasets.triples import CATEGORIES, Triples
 from .metrics import Metric, Ranked, parse
-from .ranks import rank_counts, top_k
+from .ranking import Ranking
 
 SIDES = ("tail", "head")  # what side 0 and side 1 ask for
 _TAGS = len(SIDES) * len(CATEGORIES)  # tags of triples are 4 * side + category
@@ -89,14 +89,14 @@ class Evaluator:
     def _fitting(
         self, model: Any, view: Any, held_out: Any, known: Positives | None, keep: bool
     ) -> _Totals:
-        nodes = None if hasattr(model, "scores") else model.frozen_nodes()
-        size = self._size(model, view, nodes)
+        ranking = self.ranking(model, keep)
+        size = ranking.block(view, self.budget_bytes)
         while True:
             totals = _Totals(self.metrics, model.num_candidates, keep)
             try:
                 for question in view.questions(held_out, size):
                     if len(question.row):
-                        self._add(totals, model, nodes, question, known)
+                        self._add(totals, ranking, question, known)
                 return totals
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
@@ -110,34 +110,24 @@ class Evaluator:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _size(self, model: Any, view: Any, nodes: Tensor | None) -> int:
-        """Queries per block: scores, a copy for masks, and what encoding a query takes."""
-        copies = 2 + (self._longest > 0) + (nodes is not None and nodes.device.type != "cpu")
-        floats = copies * model.num_candidates
-        if nodes is not None:
-            floats += 8 * nodes.shape[1] * getattr(view, "max_length", 1)
-        return max(1, self.budget_bytes // (4 * floats))
+    def ranking(self, model: Any, keep: bool = False) -> Ranking:
+        """Return what ranks for these metrics by a model as it is now.
+
+        Ranks past the longest cut need not be exact where nobody keeps them.
+        """
+        cuts = [m.cut for m in self.metrics]
+        deepest = None if keep or None in cuts else max(c for c in cuts if c is not None)
+        return Ranking(model, self._longest, deepest)
 
     def _add(
-        self,
-        totals: _Totals,
-        model: Any,
-        nodes: Tensor | None,
-        question: Question,
-        known: Positives | None,
+        self, totals: _Totals, ranking: Ranking, question: Question, known: Positives | None
     ) -> None:
-        if nodes is None:
-            scores = model.scores(question)
-        else:
-            q = model.encode(question.query, nodes)
-            scores = model.similarity.full(q, model.table(nodes))  # (b, N)
-        greater, equal = rank_counts(scores, question, known)
+        greater, equal = ranking.counts(question, known)
         rank = 1 + greater.double() + equal.double() / 2
-        totals.add(Ranked(rank, question.owner, *scores.shape), question.tag)
+        ranked = Ranked(rank, question.owner, len(question.row), totals.num_candidates)
+        totals.add(ranked, question.tag)
         if self._longest:
-            pairs = None if known is None else known.of(question.row)
-            k = min(self._longest, scores.shape[1])
-            totals.show(top_k(scores, pairs, k)[0])
+            totals.show(ranking.first(question, known))
 
 
 class _Totals:

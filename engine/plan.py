@@ -97,7 +97,6 @@ def _choices(job: Job) -> dict[str, Any]:
     on_cpu = job.device.type == "cpu"
     model, view = job.model, job.view
     width: Any = getattr(job.loss, "width", None)
-    nodes = model.frozen_nodes() if isinstance(model, Model) else None
     chunk = None
     if job.trains and isinstance(job.loss, TableLoss) and width is not None:
         rows = len(view.batch(torch.arange(min(job.recipe.batch_size, len(view)))).positive)
@@ -107,7 +106,7 @@ def _choices(job: Job) -> dict[str, Any]:
         "backend": kernels.backend(job.device),
         "threads": torch.get_num_threads(),
         "batch_size": job.recipe.batch_size,
-        "evaluation_block": job.evaluator._size(model, view, nodes),
+        "evaluation_block": job.evaluator.ranking(model).block(view, job.evaluator.budget_bytes),
         "loss_chunk": chunk,
     }
 

@@ -110,7 +110,8 @@ def _any_nan(scores):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
+def first_not_below(ordered, x):  # type: ignore[no-untyped-def]
+    """Return the first index whose value is not below x; compiled, for kernels."""
     lo, hi = 0, len(ordered)
     while lo < hi:
         mid = (lo + hi) >> 1
@@ -125,7 +126,7 @@ def _first_not_below(ordered, x):  # type: ignore[no-untyped-def]
 def _rank_counts(scores, target, owner, keys, base, counts, nan):  # type: ignore[no-untyped-def]
     for m in prange(len(scores)):
         row = scores[m]
-        asked = range(_first_not_below(owner, m), _first_not_below(owner, m + 1))
+        asked = range(first_not_below(owner, m), first_not_below(owner, m + 1))
         # A tile stays in the first-level cache while all targets of the row are compared with it:
         # for the few targets a query has this is far cheaper than a search for every score.
         for lo in range(0, len(row), _TILE):
@@ -135,8 +136,8 @@ def _rank_counts(scores, target, owner, keys, base, counts, nan):  # type: ignor
                 higher, same = _compare(tile, row[target[t]])
                 counts[0, t] += higher
                 counts[1, t] += same
-        first = _first_not_below(keys, base[m])
-        known = keys[first : _first_not_below(keys, base[m] + len(row))] - base[m]
+        first = first_not_below(keys, base[m])
+        known = keys[first : first_not_below(keys, base[m] + len(row))] - base[m]
         left_out = np.empty(len(known), row.dtype)
         for j in range(len(known)):
             left_out[j] = row[known[j]]
@@ -144,6 +145,6 @@ def _rank_counts(scores, target, owner, keys, base, counts, nan):  # type: ignor
             higher, same = _compare(left_out, row[target[t]])
             counts[0, t] -= higher
             counts[1, t] -= same
-            at = _first_not_below(known, target[t])
+            at = first_not_below(known, target[t])
             if at == len(known) or known[at] != target[t]:
                 counts[1, t] -= 1  # the target itself; a known one is out already

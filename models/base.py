@@ -40,6 +40,13 @@ class Similarity(nn.Module):
         """(M, D), (C, D) -> (M, C): every row of a (chunk of a) table; differentiable."""
         raise NotImplementedError
 
+    def product(self, q: Tensor, table: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(M, D), (C, D) -> vectors (M, D'), (C, D') whose inner products are `full`.
+
+        Each side by itself, whatever the other is. None where there are no such vectors.
+        """
+        return None
+
     def rowwise(self, q: Tensor, vectors: Tensor) -> Tensor:
         """(M, D), (M, k, D) -> (M, k): each query with vectors of its own; differentiable.
 

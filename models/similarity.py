@@ -57,7 +57,12 @@ class Dot(Similarity):
 
     def full(self, q: Tensor, table: Tensor) -> Tensor:
         """(M, D), (C, D) -> (M, C)."""
-        return (self.direction(q) / self.temperature) @ self.direction(table).T
+        left, right = self.product(q, table)
+        return left @ right.T
+
+    def product(self, q: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, D), (C, D) -> (M, D), (C, D): the temperature goes to the queries."""
+        return self.direction(q) / self.temperature, self.direction(table)
 
 
 class Cosine(Dot):

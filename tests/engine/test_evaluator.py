@@ -8,6 +8,7 @@ from hardneg.datasets.errors import ResourceError, UsageError
 from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.sequences import Sequences
 from hardneg.datasets.triples import Triples
+from hardneg.engine import product_ranks
 from hardneg.engine.evaluator import Evaluator
 
 REC = ["Recall@5", "NDCG@5", "HitRate@5", "Precision@5", "MAP@5", "MRR@5", "MR", "Coverage@2"]
@@ -44,6 +45,19 @@ class Product:
     def full(self, q, table):
         self.blocks.append(len(q))
         return q @ table.T
+
+    def product(self, q, table):
+        return None  # so that whole rows of scores are made
+
+
+class Tiled(Product):
+    """The same, counted in tiles."""
+
+    def product(self, q, table):
+        return q, table
+
+    def full(self, q, table):
+        raise AssertionError("no row of scores is made")
 
 
 class Scores:
@@ -123,6 +137,33 @@ def test_the_byte_budget_changes_nothing(task, log, facts):
     small = Evaluator(names, budget_bytes=4 * 1000).run(model, view, test, known)
     assert len(model.blocks) > 5
     assert small == pytest.approx(whole_run, rel=1e-12)
+
+
+@pytest.mark.parametrize("task", ["users", "histories", "triples"])
+def test_tiles_and_whole_rows_of_scores_give_the_same(log, facts, task, monkeypatch):
+    monkeypatch.setattr(product_ranks, "TILE", 16)
+    if task == "triples":
+        view, test, whole = facts
+        known, names, sizes = whole.known(), KG, (30, 4)
+    else:
+        train, test = log
+        view = train if task == "users" else Sequences(train, 10)
+        known, sizes = train.known(), (40,)
+        names = [name for name in REC if "Coverage" not in name]
+    for seen in (known, None):
+        rows, each = Evaluator(names).run_each(Product(view, *sizes), view, test, seen)
+        tiles, every = Evaluator(names).run_each(Tiled(view, *sizes), view, test, seen)
+        assert tiles == rows
+        assert torch.equal(every["rank"], each["rank"])
+
+
+def test_a_query_that_is_not_finite_is_an_error(log):
+    train, test = log
+    model = Tiled(train, 40)
+    model.users[int(test.user[0])] = torch.nan
+    model.full = lambda q, table: q @ table.T
+    with pytest.raises(ResourceError, match="NaN"):
+        Evaluator(["MRR"]).run(model, train, test, None)
 
 
 def test_sides_and_categories_add_up(facts):
