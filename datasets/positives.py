@@ -15,6 +15,9 @@ from . import compiled
 from .batch import ungroup
 from .compiled import njit, prange
 
+_BUCKETS = 1 << 18  # of rows, at most: 2 MiB say where the pairs of each begin
+_FILTER = 1 << 13  # bytes, which stay in a first-level cache
+
 
 class Positives:
     """Sorted int64 keys ``row * N + candidate``; exact, no hash, 8 bytes a pair.
@@ -33,12 +36,14 @@ class Positives:
         self.keys = torch.unique(keys)  # sorted
         self.num_rows = num_rows
         self.num_candidates = num_candidates
+        self._buckets: tuple[int, Tensor] | None = None
 
     @classmethod
     def of_keys(cls, keys: Tensor, num_rows: int, num_candidates: int) -> Positives:
         """Return the pairs of keys that are sorted and distinct already."""
         self = cls.__new__(cls)
         self.keys, self.num_rows, self.num_candidates = keys, num_rows, num_candidates
+        self._buckets = None
         return self
 
     def __len__(self) -> int:
@@ -61,10 +66,30 @@ class Positives:
         return torch.unique_consecutive(rows)
 
     def bounds(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,) -> first and one-past-last index into `keys` of each row's pairs, (M,) each."""
+        """(M,) -> first and one-past-last index into `keys` of each row's pairs, (M,) each.
+
+        On the CPU a search among the few pairs of a bucket of rows, elsewhere among all.
+        """
+        if self.keys.device.type == "cpu" and compiled.available():
+            size, first = self._indexed()
+            out = torch.empty(2, len(row), dtype=torch.int64)
+            kernel: Any = _bounds
+            kernel(
+                self.keys.numpy(), first.numpy(), row.contiguous().numpy(), size,
+                self.num_candidates, out.numpy(),
+            )  # fmt: skip
+            return out[0], out[1]
         start = torch.searchsorted(self.keys, row * self.num_candidates)
         stop = torch.searchsorted(self.keys, (row + 1) * self.num_candidates)
         return start, stop
+
+    def _indexed(self) -> tuple[int, Tensor]:
+        """Return the rows of a bucket and where the pairs of each begin: (buckets + 1,)."""
+        if self._buckets is None:
+            size = max(1, -(-self.num_rows // _BUCKETS))
+            edges = torch.arange(-(-self.num_rows // size) + 1) * (size * self.num_candidates)
+            self._buckets = size, torch.searchsorted(self.keys, edges)
+        return self._buckets
 
     def of(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) -> (owner (P,), candidate (P,)): every known pair of the rows asked, by owner."""
@@ -80,7 +105,8 @@ class Positives:
 
         On the CPU a compiled kernel walks the fewer of the two: a shared pool is inverted once and
         each row's known positives are looked up in it, O(N + known + M K / 8); an own pool is
-        searched in the row's slice, O(K log known). Elsewhere one `searchsorted` over all keys.
+        looked up in a filter of the row's known positives, and what passes is searched among them,
+        O(known + K). Elsewhere one `searchsorted` over all keys.
         """
         M, K = len(row), ids.shape[1]
         if self.keys.device.type == "cpu" and compiled.available():
@@ -100,24 +126,45 @@ class Positives:
         return self.keys[at] == wanted
 
 
+@njit(cache=True)
+def _first_not_below(keys, a, b, key):  # type: ignore[no-untyped-def]
+    while a < b:
+        mid = (a + b) >> 1
+        if keys[mid] < key:
+            a = mid + 1
+        else:
+            b = mid
+    return a
+
+
+@njit(cache=True)
+def _bounds(keys, first, row, size, N, out):  # type: ignore[no-untyped-def]
+    for m in range(len(row)):
+        bucket = row[m] // size
+        end = first[bucket + 1]
+        out[0, m] = _first_not_below(keys, first[bucket], end, row[m] * N)
+        out[1, m] = _first_not_below(keys, out[0, m], end, (row[m] + 1) * N)
+
+
 @njit(parallel=True, cache=True)
 def _contains_own(keys, start, stop, row, ids, N, size, workers, out):  # type: ignore[no-untyped-def]
-    for m in prange(len(row)):
-        lo, hi = start[m], stop[m]
-        if lo == hi:
-            continue
-        base = row[m] * N
-        g = m // size
-        for k in range(ids.shape[1]):
-            want = base + ids[g, k]
-            a, b = lo, hi
-            while a < b:
-                mid = (a + b) >> 1
-                if keys[mid] < want:
-                    a = mid + 1
-                else:
-                    b = mid
-            out[m, k] = a < hi and keys[a] == want
+    M, K = out.shape
+    for worker in prange(workers):
+        maybe = np.zeros(_FILTER, dtype=np.bool_)  # of a candidate's last bits
+        for m in range(M * worker // workers, M * (worker + 1) // workers):
+            lo, hi = start[m], stop[m]
+            base, g = row[m] * N, m // size
+            for i in range(lo, hi):
+                maybe[(keys[i] - base) & (_FILTER - 1)] = True
+            for k in range(K):
+                out[m, k] = maybe[ids[g, k] & (_FILTER - 1)]
+            for k in range(K):
+                if out[m, k]:  # few, and most of them by chance
+                    want = base + ids[g, k]
+                    at = _first_not_below(keys, lo, hi, want)
+                    out[m, k] = at < hi and keys[at] == want
+            for i in range(lo, hi):
+                maybe[(keys[i] - base) & (_FILTER - 1)] = False
 
 
 @njit(parallel=True, cache=True)
