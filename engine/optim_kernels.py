@@ -6,45 +6,7 @@ n gradient rows, duplicates allowed · V table rows · D width · W workers.
 import numpy as np
 
 from ..datasets.compiled import njit, prange
-
-_DIGIT = 11  # bits per pass of the radix sort: 2048 counters stay in the first-level cache
-
-
-@njit(cache=True)
-def stable_order(ids, num_rows):  # type: ignore[no-untyped-def]
-    """(n,) ids in [0, num_rows) -> (sorted ids (n,), stable order (n,)), both int64."""
-    n = len(ids)
-    source, order = ids.copy(), np.arange(n)
-    other_source, other_order = np.empty_like(source), np.empty_like(order)
-    shift = 0
-    while shift == 0 or (num_rows - 1) >> shift:
-        start = np.zeros((1 << _DIGIT) + 1, np.int64)
-        for i in range(n):
-            start[((source[i] >> shift) & ((1 << _DIGIT) - 1)) + 1] += 1
-        for digit in range(1 << _DIGIT):
-            start[digit + 1] += start[digit]
-        for i in range(n):
-            digit = (source[i] >> shift) & ((1 << _DIGIT) - 1)
-            at = start[digit]
-            start[digit] = at + 1
-            other_source[at] = source[i]
-            other_order[at] = order[i]
-        source, other_source = other_source, source
-        order, other_order = other_order, order
-        shift += _DIGIT
-    return source, order
-
-
-@njit(cache=True, inline="always")
-def _share(ids, worker, workers):  # type: ignore[no-untyped-def]
-    """First and one-past-last position of a worker, so that no row belongs to two workers."""
-    n = len(ids)
-    lo, hi = n * worker // workers, n * (worker + 1) // workers
-    while 0 < lo < n and ids[lo] == ids[lo - 1]:
-        lo += 1
-    while 0 < hi < n and ids[hi] == ids[hi - 1]:
-        hi += 1
-    return lo, hi
+from ..models.kernels.native import share
 
 
 @njit(cache=True, inline="always")
@@ -70,7 +32,7 @@ def adam_rows(ids, order, values, table, mean, square, step, lr, b1, b2, eps, de
     c1, c2, keep1, keep2 = real(b1), real(b2), real(1.0 - b1), real(1.0 - b2)
     tiny, shrink = real(eps), real(1.0 - lr * decay)
     for worker in prange(workers):
-        lo, hi = _share(ids, worker, workers)
+        lo, hi = share(ids, worker, workers)
         buffer = np.empty(values.shape[1], values.dtype)
         while lo < hi:
             r = ids[lo]
@@ -92,7 +54,7 @@ def adagrad_rows(ids, order, values, table, total, lr, eps, workers):  # type: i
     """Step every row named in the sorted `ids`; `values[order]` are its gradient rows (n, D)."""
     rate, tiny = table.dtype.type(lr), table.dtype.type(eps)
     for worker in prange(workers):
-        lo, hi = _share(ids, worker, workers)
+        lo, hi = share(ids, worker, workers)
         buffer = np.empty(values.shape[1], values.dtype)
         while lo < hi:
             r = ids[lo]

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from ..datasets import compiled
-from .optim_kernels import adagrad_rows, adam_rows, stable_order
+from ..models.kernels.native import stable_order
+from .optim_kernels import adagrad_rows, adam_rows
 
 
 class RowOptimizer(torch.optim.Optimizer):

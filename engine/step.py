@@ -64,8 +64,7 @@ def batch_loss(
         ids = torch.cat(
             [pool.flatten() for pool in negatives.scored()] or [negatives.ids.flatten()]
         )
-        positive = model.score(q, nodes, batch.positive[:, None]).squeeze(1)  # (M,)
-        scores = score_negatives(model, q, nodes, negatives)  # (M, K)
+        positive, scores = score_all(model, q, nodes, batch.positive, negatives)  # (M,), (M, K)
         scored = scores.numel()
         live = Live(q, nodes, lambda vectors: model.similarity.rowwise(q, vectors), model.hops)
         ask = ask._replace(positive_score=positive, live=live)
@@ -81,13 +80,26 @@ def batch_loss(
     return Outcome(total, scored, q.detach(), *found, nodes.detach())
 
 
-def score_negatives(model: Model, q: Tensor, nodes: Tensor, negatives: Negatives) -> Tensor:
-    """Score ids against the table and the vectors without a row against themselves: (M, K)."""
-    parts = [model.score(q, nodes, pool) for pool in negatives.scored()]
+def score_all(
+    model: Model, q: Tensor, nodes: Tensor, positive: Tensor, negatives: Negatives
+) -> tuple[Tensor, Tensor]:
+    """Score positives (M,), and ids against the table and vectors against themselves: (M, K).
+
+    Pools of each row's own take the positive in: one pass over the table and one gradient of it.
+    """
+    pools = list(negatives.scored())
+    own = bool(pools) and len(pools[0]) == len(q)
+    if own:
+        pools[0] = torch.cat([positive[:, None], pools[0]], 1)
+    else:
+        pools.insert(0, positive[:, None])
+    first, *parts = [model.score(q, nodes, pool) for pool in pools]
+    if own:
+        parts.insert(0, first[:, 1:])
     if negatives.vectors is not None:
-        own = torch.arange(len(negatives.vectors), device=q.device)[None]
-        parts.append(model.score(q, negatives.vectors.detach(), own))  # (M, E)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        each = torch.arange(len(negatives.vectors), device=q.device)[None]
+        parts.append(model.score(q, negatives.vectors.detach(), each))  # (M, E)
+    return first[:, 0], parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _ask(

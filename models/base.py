@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 from ..datasets.batch import Batch, Query
@@ -23,7 +24,44 @@ def rows(table: Tensor, ids: Tensor) -> Tensor:
     A leaf table that learns gets a row-sparse gradient, so a step costs what it touched; anything
     computed from a leaf (propagated nodes, say) gets the dense one.
     """
-    return F.embedding(ids, table, sparse=table.is_leaf and table.requires_grad)
+    learns = table.is_leaf and table.requires_grad
+    if learns and table.device.type == "cpu" and torch.is_grad_enabled():
+        found: Tensor = _Rows.apply(table, ids)
+        return found
+    return F.embedding(ids, table, sparse=learns)
+
+
+class _Rows(torch.autograd.Function):
+    """An embedding whose row-sparse gradient is cheap to add to others on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        ctx.shape = table.shape
+        ctx.save_for_backward(ids)
+        return F.embedding(ids, table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        values = spaced(grad, ids.numel(), ctx.shape[1])
+        values[:, :-1] = grad.reshape(ids.numel(), -1)
+        return row_sparse(ids.reshape(-1), values, ctx.shape), None
+
+
+def spaced(like: Tensor, num_rows: int, width: int) -> Tensor:
+    """Return zeros (n, D + 1), for the gradient rows of `row_sparse` and a column to spare."""
+    return like.new_zeros(num_rows, width + 1)
+
+
+def row_sparse(ids: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """Row numbers (n,) and `spaced` gradient rows (n, D + 1) -> a sparse gradient (V, D).
+
+    Where a table is read in several places, autograd adds their gradients. On the CPU it merges
+    contiguous ones row by row on one thread, which takes longer than computing them; others it
+    copies one after another, in parallel, and the optimizer merges them as it goes.
+    """
+    return torch.sparse_coo_tensor(ids[None], values[:, :-1], shape, check_invariants=False)
 
 
 class Similarity(nn.Module):

@@ -56,7 +56,7 @@ def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
         ids = torch.arange(len(table), device=table.device)[None]
     kernels = _fused(q, table)
     if kernels is not None:
-        return kernels.scores(kind, q, table, ids, whole)
+        return kernels.scores(kind, q, table, ids, whole=whole)
     return eager.scores(kind, q, table, ids)
 
 
@@ -65,9 +65,9 @@ def pooled(kind: str, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
 
     The candidates' rows are copied together only where no kernel can read them in place.
     """
-    on_device = gpu.kernels(q, table)
-    if on_device is not None:
-        leaf = table.is_leaf and table.requires_grad
-        return on_device.scores(kind, q, table, ids, sparse=leaf)
+    leaf = table.is_leaf and table.requires_grad
+    kernels = gpu.kernels(q, table) or _fused(q, table)
+    if kernels is not None:
+        return kernels.scores(kind, q, table, ids, sparse=leaf)
     gathered, where = compact(table, ids)
     return scores(kind, q, gathered, where)

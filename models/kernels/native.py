@@ -19,6 +19,7 @@ _FAST = {"reassoc", "contract", "arcp", "afn", "nsz"}
 _TINY = np.float32(1e-30)  # a squared modulus of 0 gets a finite 1 / sqrt, times a difference of 0
 _BLOCK = 16  # candidates of a forward task: 16 rows of 400 floats stay in a first-level cache
 _TILE = 8  # candidates at a time backward, where their gradients are kept beside them
+_DIGIT = 11  # bits per pass of the radix sort: 2048 counters stay in the first-level cache
 
 
 @njit(fastmath=_FAST, inline="always")
@@ -149,55 +150,88 @@ def backward_shared(kind, weight, q, table, ids, size, to_q, to_pool):
                             _pull(kind, w, q, i, table, ids[g, j], mine, i, to_pool, at)
 
 
-@njit(fastmath=_FAST, inline="always")
-def _pull_one(kind, weight, x, i, y, j, to):
-    """Add weight * d(score of x[i], y[j]) / d(x[i]) to row i of `to`; every kind is symmetric."""
-    D = x.shape[1]
-    if kind == DOT:
-        for d in range(D):
-            to[i, d] += weight * y[j, d]
-    elif kind == L1:
-        for d in range(D):
-            a = x[i, d] - y[j, d]
-            to[i, d] += weight if a > 0 else (-weight if a < 0 else np.float32(0))
-    elif kind == L2:
-        for d in range(D):
-            to[i, d] += weight * (x[i, d] - y[j, d])
-    else:
-        half = D // 2
-        for d in range(half):
-            f = d + half
-            real, imag = _unit(weight, x[i, d] - y[j, d], x[i, f] - y[j, f])
-            to[i, d] += real
-            to[i, f] += imag
+@njit(cache=True, inline="always")
+def share(ids, worker, workers):
+    """First and one-past-last place of a worker: about as many for each, all of a candidate's."""
+    n = len(ids)
+    lo, hi = n * worker // workers, n * (worker + 1) // workers
+    while 0 < lo < n and ids[lo] == ids[lo - 1]:
+        lo += 1
+    while 0 < hi < n and ids[hi] == ids[hi - 1]:
+        hi += 1
+    return lo, hi
 
 
 @njit(parallel=True, fastmath=_FAST, cache=True)
-def backward_own(kind, weight, q, table, ids, size, start, order, to_q, to_table):
-    """Both gradients in two passes, for pools too own to store a row for each of their places.
+def forward_own(kind, q, table, ids, order, size, workers, out):
+    """Fill `out` (M, K) for pools that few rows share, candidate by candidate.
 
-    `start` (C + 1,) and `order` are `occurrences(ids)`; `to_q` and `to_table` come zeroed.
+    `ids` (G K,) are sorted, `order` their places. A row of the table is read once and the queries
+    stay in the caches, where pool by pool every place would fetch its own row of the table.
+    """
+    M, K = out.shape
+    for worker in prange(workers):
+        lo, hi = share(ids, worker, workers)
+        for at in range(lo, hi):
+            g, k = order[at] // K, order[at] % K
+            for m in range(g * size, min(M, g * size + size)):
+                out[m, k] = _pair(kind, q, m, table, ids[at])
+
+
+@njit(parallel=True, fastmath=_FAST, cache=True)
+def backward_own(kind, weight, q, table, ids, order, slot, size, to_q, to_table):
+    """Both gradients in one pass over the same places.
+
+    Place `at` belongs to row `slot[at]` of `to_table`. Each of W workers has a `to_q` (W, M, D) of
+    its own, which the caller sums; all gradients come zeroed.
     """
     M, K = weight.shape
-    for m in prange(M):
-        for k in range(K):
-            if weight[m, k] != 0:
-                _pull_one(kind, weight[m, k], q, m, table, ids[m // size, k], to_q)
-    for c in prange(table.shape[0]):
-        for at in range(start[c], start[c + 1]):
+    workers = len(to_q)
+    for worker in prange(workers):
+        lo, hi = share(ids, worker, workers)
+        mine = to_q[worker]
+        for at in range(lo, hi):
             g, k = order[at] // K, order[at] % K
             for m in range(g * size, min(M, g * size + size)):
                 if weight[m, k] != 0:
-                    _pull_one(kind, weight[m, k], table, c, q, m, to_table)
+                    _pull(kind, weight[m, k], q, m, table, ids[at], mine, m, to_table, slot[at])
 
 
 @njit(parallel=True, fastmath=_FAST, cache=True)
 def merge(pool, start, order, out):
-    """Sum the rows of `pool` (G * K, D) that belong to one candidate into `out` (C, D), zeroed."""
+    """Sum the rows of `pool` (G * K, D) that belong to one candidate into `out` (C, D), zeroed.
+
+    Columns of `out` beyond D stay as they are.
+    """
     for c in prange(out.shape[0]):
         for at in range(start[c], start[c + 1]):
-            for d in range(out.shape[1]):
+            for d in range(pool.shape[1]):
                 out[c, d] += pool[order[at], d]
+
+
+@njit(cache=True)
+def stable_order(ids, num_rows):
+    """(n,) ids in [0, num_rows) -> (sorted ids (n,), stable order (n,)), both int64."""
+    n = len(ids)
+    source, order = ids.copy(), np.arange(n)
+    other_source, other_order = np.empty_like(source), np.empty_like(order)
+    shift = 0
+    while shift == 0 or (num_rows - 1) >> shift:
+        start = np.zeros((1 << _DIGIT) + 1, np.int64)
+        for i in range(n):
+            start[((source[i] >> shift) & ((1 << _DIGIT) - 1)) + 1] += 1
+        for digit in range(1 << _DIGIT):
+            start[digit + 1] += start[digit]
+        for i in range(n):
+            digit = (source[i] >> shift) & ((1 << _DIGIT) - 1)
+            at = start[digit]
+            start[digit] = at + 1
+            other_source[at] = source[i]
+            other_order[at] = order[i]
+        source, other_source = other_source, source
+        order, other_order = other_order, order
+        shift += _DIGIT
+    return source, order
 
 
 @njit(cache=True)

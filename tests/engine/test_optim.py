@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.optim import Adagrad, Adam, AdamW
-from hardneg.engine.optim_kernels import stable_order
 from hardneg.engine.row_optimizer import merge
 from hardneg.engine.schedule import Constant, Cosine, Linear, Steps
+from hardneg.models.kernels.native import stable_order
 
 SPECS = [Adam(lr=0.01), AdamW(lr=0.01, weight_decay=0.1), Adagrad(lr=0.05)]
 TORCH = {

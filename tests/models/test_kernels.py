@@ -103,17 +103,24 @@ def test_no_ids_mean_the_whole_table(kind):
 def test_sparse_gradients_equal_dense_ones(kind, M, G, K, C, half, seed):
     """A leaf gets merged, sorted rows; a computed table gets the same numbers, dense."""
     q, table, ids, weight = problem(M, min(G, M), K, C, 2 * half, seed)
-    gathered, where = kernels.compact(table, ids)
-    assert torch.equal(gathered[where], table[ids])
-    (sparse,) = gradients(kernels.scores(kind, q, gathered, where), weight, table)
-    assert sparse.is_sparse
-    rows = sparse._indices()[0]
-    assert (rows.diff() > 0).all()
-    assert set(rows.tolist()) <= set(ids.flatten().tolist())
-    gathered, where = kernels.compact(table * 1, ids)
-    (dense,) = gradients(kernels.scores(kind, q, gathered, where), weight, table)
-    assert not dense.is_sparse
-    torch.testing.assert_close(sparse.to_dense(), dense)
+
+    def copied(kind, q, table, ids):
+        gathered, where = kernels.compact(table, ids)
+        assert torch.equal(gathered[where], table[ids])
+        return kernels.scores(kind, q, gathered, where)
+
+    for way in (kernels.pooled, copied):
+        to_q, sparse = gradients(way(kind, q, table, ids), weight, q, table)
+        assert sparse.is_sparse
+        rows = sparse._indices()[0]
+        assert (rows.diff() > 0).all()
+        assert set(rows.tolist()) <= set(ids.flatten().tolist())
+        again, dense = gradients(way(kind, q, table * 1, ids), weight, q, table)
+        assert not dense.is_sparse
+        torch.testing.assert_close(sparse.to_dense(), dense)
+        torch.testing.assert_close(to_q, again)
+        want = gradients(kernels.scores(kind, q, table, ids), weight, q, table)
+        torch.testing.assert_close([to_q, dense], list(want))
 
 
 def test_float64_takes_the_eager_path_and_stays_sparse():

@@ -8,7 +8,7 @@ from hardneg.datasets.positives import Positives
 from hardneg.datasets.training import Training
 from hardneg.engine.checkpoint import restore_values, values
 from hardneg.engine.losses import BPR
-from hardneg.engine.step import score_negatives
+from hardneg.engine.step import score_all
 from hardneg.models.base import Model
 from hardneg.models.similarity import Dot
 from hardneg.samplers import CrossBatch
@@ -83,7 +83,7 @@ def test_vectors_are_stale_and_carry_no_gradient(make_ask):
     ask = ask._replace(known=None, positive=torch.tensor([1, 2, 3]))
     sampler.propose(ask)
     negatives = sampler.propose(ask._replace(positive=torch.tensor([4, 5, 6])))
-    scores = score_negatives(Plain(), q, table, negatives)
+    _, scores = score_all(Plain(), q, table, torch.zeros(len(q), dtype=torch.int64), negatives)
     torch.testing.assert_close(scores[:, :3], ask.query @ ask.table[1:4].T)
     BPR()(torch.zeros(3), scores, negatives).sum().backward()
     assert table.grad is None

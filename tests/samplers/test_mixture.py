@@ -9,7 +9,7 @@ from hardneg.datasets.batch import ungroup
 from hardneg.datasets.errors import UsageError
 from hardneg.datasets.training import Training
 from hardneg.engine import components
-from hardneg.engine.step import score_negatives
+from hardneg.engine.step import score_all
 from hardneg.models.lightgcn import LightGCN
 from hardneg.samplers import (
     Ask,
@@ -192,7 +192,7 @@ def test_a_shared_pool_beside_an_own_one_is_scored_once_for_all_rows(interaction
     ask = Ask(batch.positive, batch.row, q.detach(), nodes[:15].detach(), None, None, None)
     negatives = sampler.propose(ask)
     assert [tuple(pool.shape) for pool in negatives.scored()] == [(1, 10), (10, 3), (2, 4)]
-    found = score_negatives(model, q, nodes, negatives)
+    _, found = score_all(model, q, nodes, torch.zeros(len(q), dtype=torch.int64), negatives)
     torch.testing.assert_close(found, model.score(q, nodes, negatives.ids))
     found.square().sum().backward()
     assert model.ego.grad._nnz() <= 10 + 30 + 8 + 10, "rows gathered, not (M, K)"

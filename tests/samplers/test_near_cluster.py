@@ -7,7 +7,7 @@ import torch
 from hardneg.datasets.batch import UserQuery
 from hardneg.datasets.errors import DataWarning, UsageError
 from hardneg.datasets.positives import Positives
-from hardneg.engine.step import score_negatives
+from hardneg.engine.step import score_all
 from hardneg.models.lightgcn import LightGCN
 from hardneg.samplers import Ask, Centroid, NearCluster
 
@@ -118,7 +118,7 @@ def test_a_step_scores_the_centroids_themselves(interactions):
     positive = torch.arange(5)
     ask = Ask(positive, user, q.detach(), model.table(nodes).detach(), None, None, None)
     negatives = sampler.propose(ask)
-    scores = score_negatives(model, q, nodes, negatives)
+    _, scores = score_all(model, q, nodes, torch.zeros(len(q), dtype=torch.int64), negatives)
     want = model.similarity(q, sampler.clusters.centroid, torch.arange(3)[None])
     torch.testing.assert_close(scores, want)
 
@@ -138,8 +138,13 @@ def test_one_cluster_leaves_no_centroid(make_ask):
         (lambda: NearCluster(4, within=1.5), r"within=1.5 in NearCluster must be in \[0, 1\]"),
         (lambda: NearCluster(4, by="tables"), r"by='tables' in NearCluster .* 'graph'"),
         (lambda: Centroid(0), r"clusters=0 .* in Centroid"),
-        (lambda: Centroid(4, nearest=0), r"nearest=0 in Centroid .* 'all'"),
+        (lambda: Centroid(4, nearest=0), r"nearest=0 in Centroid must be at least 1"),
         (lambda: Centroid(4, components=-1), r"components=-1 in Centroid"),
+        (
+            lambda: NearCluster(4, components=9),
+            r"components=9 in NearCluster .* no feature file",
+        ),
+        (lambda: Centroid(4, by="graph", whiten=True), r"whiten=True in Centroid .*; name one"),
     ],
 )
 def test_bad_values_are_refused_with_a_remedy(make, match):
