@@ -111,8 +111,8 @@ def encode(
 class _Encoder:
     """Numbers the tokens of one field, batch by batch.
 
-    Whole numbers below `MOST` go through a table number -> id, several times faster than strings;
-    anything else through the batch's distinct strings. Both end in the same vocabulary.
+    Whole numbers below `MOST` go through a table number -> id, several times faster than a hash;
+    anything else through the distinct values of the batch. Both end in the same vocabulary.
     """
 
     MOST = 1 << 24
@@ -122,15 +122,18 @@ class _Encoder:
         self.table = np.empty(0, dtype=np.int32)
 
     def __call__(self, series: pl.Series) -> np.ndarray:
-        """Tokens (n,) -> ids (n,) int32."""
+        """Tokens (n,), strings or the int64 that they read as -> ids (n,) int32."""
         number = series.cast(pl.Int64, strict=False)
         low, high = number.min(), number.max()
         small = isinstance(low, int) and low >= 0 and isinstance(high, int) and high < self.MOST
         # "007" and "7" are two tokens, so the text must be what the number would be written as.
-        if small and not number.null_count() and (number.cast(pl.String) == series).all():
+        if small and not number.null_count() and (
+            series.dtype == pl.Int64 or (number.cast(pl.String) == series).all()
+        ):  # fmt: skip
             return self._numbers(number.to_numpy())
         code = series.to_arrow().dictionary_encode()
-        ids = self.vocabulary.extend(code.dictionary.to_pylist())
+        tokens = code.dictionary.to_pylist()
+        ids = self.vocabulary.extend(map(str, tokens) if series.dtype == pl.Int64 else tokens)
         return ids.astype(np.int32)[code.indices.to_numpy()]
 
     def _numbers(self, number: np.ndarray) -> np.ndarray:
@@ -139,10 +142,12 @@ class _Encoder:
             more = np.full(max(most, 2 * len(self.table)) - len(self.table), -1, dtype=np.int32)
             self.table = np.concatenate([self.table, more])
         ids = self.table[number]
-        fresh = ids < 0
-        if fresh.any():
-            values, first = np.unique(number[fresh], return_index=True)
-            values = values[np.argsort(first)]  # in order of appearance
+        fresh = number[ids < 0]
+        if len(fresh):
+            place = np.arange(len(fresh), dtype=np.int32)
+            self.table[fresh] = len(fresh)
+            np.minimum.at(self.table, fresh, place)  # for a moment: where a number comes first
+            values = fresh[self.table[fresh] == place]
             self.table[values] = self.vocabulary.extend(map(str, values.tolist()))
             ids = self.table[number]
         return ids

@@ -29,10 +29,12 @@ def future_share(train: Interactions, test: Interactions) -> dict[str, float]:
     last = np.full(train.num_users, np.iinfo(np.int64).min)
     for start in range(0, len(train), CHUNK_ROWS):
         time = train.timestamp[start : start + CHUNK_ROWS].numpy()
-        before += np.bincount(np.searchsorted(asked, time), minlength=len(before))
+        late = time[time > asked[0]]
+        before[0] += len(time) - len(late)
+        before += np.bincount(np.searchsorted(asked, late), minlength=len(before))
         np.maximum.at(last, train.user[start : start + CHUNK_ROWS].numpy(), time)
     later = 1.0 - before.cumsum()[:-1] / len(train)
-    users = np.unique(test.user.numpy())
+    users = np.flatnonzero(np.bincount(test.user.numpy()))
     return {
         "later train share": float((later * count).sum() / count.sum()),
         "users with own future": float((last[users] > first[users]).mean()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,11 @@ def _build(
     out = folder / "out"
     _assemble(source, split, filters, limit, folder)
     dataset = Dataset.open(out)
-    card = fill_card(dataset, overlap=source.presplit() or filters.duplicates == "keep-all")
-    card = replace(card, hash=digest(dataset.vocabularies, dataset.parts().items()))
-    card.save(out / "protocol.json")
+    with ThreadPoolExecutor(1) as aside:  # hashing takes as long as measuring
+        identity = aside.submit(digest, dataset.vocabularies, dataset.parts().items())
+        overlap = source.presplit() or filters.duplicates == "keep-all"
+        card = fill_card(dataset, overlap)
+    replace(card, hash=identity.result()).save(out / "protocol.json")
 
 
 def _assemble(
@@ -229,7 +232,10 @@ def _compact(
     """Drop tokens without rows; return the vocabularies left and old id -> new id by column."""
     fields = {"user": ["user"], "item": ["item"], "entity": ["head", "tail"],
               "relation": ["relation"]}  # fmt: skip
-    left, renumber = {}, {}
+    left: dict[str, Vocabulary] = {}
+    renumber: dict[str, np.ndarray] = {}
+    if all(mask.all() for mask in keep.values()):
+        return vocabularies, renumber  # every token came with a row
     for field, vocabulary in vocabularies.items():
         count = np.zeros(len(vocabulary), dtype=np.int64)
         for part, columns in parts.items():
@@ -254,7 +260,7 @@ def _write(
     columns = {}
     for part, chosen in picked.items():
         for name in names:
-            length = sum(int(mask.sum()) for _, mask in chosen)
+            length = sum(int(np.count_nonzero(mask)) for _, mask in chosen)
             dtype = next(iter(spools.values())).dtypes[name]
             pieces = _pieces(spools, chosen, name, renumber.get(name))
             columns[f"{part}.{name}"] = Column(dtype, length, pieces)
@@ -268,5 +274,8 @@ def _pieces(
     for part, mask in chosen:
         column = spools[part].column(name)  # mapped afresh: pages of the last column go
         for start in range(0, len(mask), CHUNK_ROWS):
-            piece = column[start : start + CHUNK_ROWS][mask[start : start + CHUNK_ROWS]]
-            yield piece if new is None else new[piece]
+            piece, picked = (a[start : start + CHUNK_ROWS] for a in (column, mask))
+            count = np.count_nonzero(picked)  # a log in time order comes whole or not at all
+            if count:
+                piece = piece if count == len(picked) else piece[picked]
+                yield piece if new is None else new[piece]

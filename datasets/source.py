@@ -1,4 +1,7 @@
-"""What a reader hands over: parts of a dataset as a stream of small frames of strings."""
+"""What a reader hands over: parts of a dataset as a stream of small frames.
+
+An id is a string, or an int64 that stands for its decimal text.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import compiled
+from .compiled import njit
 from .errors import DataError, UsageError, closest
 
 TRAIN, VALID, TEST, DROPPED = 0, 1, 2, -1
@@ -89,7 +91,8 @@ class Temporal(Split):
         # Rounded down, so that a short log still has something to test; 1e-9 for 0.7 * 10 < 7.
         shares = (1 - self.test - self.valid, 1 - self.test)
         cuts = [max(0, int(n * share + 1e-9) - 1) for share in shares]
-        kept.partition(cuts)
+        if (kept[1:] < kept[:-1]).any():  # a log in time order needs no more
+            kept.partition(cuts)
         first, second = kept[cuts]
         if self.test > 0 and kept.max() <= second:
             raise DataError(
@@ -100,7 +103,7 @@ class Temporal(Split):
         for start in range(0, len(keep), CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
             later = (time[part] > first).astype(np.int8) + (time[part] > second)
-            labels[part][keep[part]] = later[keep[part]]
+            labels[part] = np.where(keep[part], later, DROPPED)
         return labels
 
 
@@ -119,8 +122,14 @@ class LeaveOneOut(Split):
                 "LeaveOneOut needs an order and the data have neither timestamps nor ordered "
                 "lists; map the column, e.g. columns={'timestamp': 'time'}, or use split=Ratio()"
             )
-        labels = np.full(len(keep), DROPPED, dtype=np.int8)
+        labels = np.where(keep, np.int8(TRAIN), np.int8(DROPPED))
         time = columns.get("timestamp")
+        if len(keep) > CHUNK_ROWS and compiled.available():  # fewer are sorted sooner than it loads
+            user = np.asarray(columns["user"])
+            order = np.broadcast_to(np.int64(0), len(user)) if time is None else np.asarray(time)
+            last, before = _last_two(user, order, keep, int(user.max(initial=-1)) + 1)
+            labels[last], labels[before] = TEST, VALID
+            return labels
         for rows in user_chunks(columns["user"], keep):
             user = columns["user"][rows]
             order = np.argsort(user, kind="stable") if time is None else np.lexsort(
@@ -185,6 +194,27 @@ class Ratio(Split):
         return labels
 
 
+@njit(cache=True)
+def _last_two(user, time, keep, num_users):  # type: ignore[no-untyped-def]
+    """Rows (n,) in any order -> each user's last and last but one, of users with three or more.
+
+    Of equal times the later row is the later one. One pass: O(n), memory O(users).
+    """
+    count = np.zeros(num_users, dtype=np.int64)
+    rows, times = np.zeros((2, num_users), dtype=np.int64), np.zeros((2, num_users), dtype=np.int64)
+    for row in range(len(user)):
+        if keep[row]:
+            u, t = user[row], time[row]
+            if count[u] == 0 or t >= times[0, u]:
+                rows[1, u], times[1, u] = rows[0, u], times[0, u]
+                rows[0, u], times[0, u] = row, t
+            elif count[u] == 1 or t >= times[1, u]:
+                rows[1, u], times[1, u] = row, t
+            count[u] += 1
+    often = count >= 3
+    return rows[0][often], rows[1][often]
+
+
 def _only_interactions(name: str, columns: Columns) -> None:
     if "user" not in columns:
         raise UsageError(f"{name} splits interactions, not triples; use split=Ratio()")
@@ -201,14 +231,12 @@ def user_chunks(user: np.ndarray, keep: np.ndarray) -> Iterator[np.ndarray]:
     """Yield kept row numbers, ascending, in groups that never part a user's rows."""
     n = len(user)
     classes = -(-n // CHUNK_ROWS)
+    group = np.empty(n, dtype=np.uint8 if classes < 256 else np.uint32)
+    for start in range(0, n, CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        group[part] = np.where(keep[part], user[part] % classes, classes)
     for c in range(classes):
-        found = [
-            start + np.flatnonzero(
-                (user[start : start + CHUNK_ROWS] % classes == c) & keep[start : start + CHUNK_ROWS]
-            )
-            for start in range(0, n, CHUNK_ROWS)
-        ]  # fmt: skip
-        yield np.concatenate(found)
+        yield np.flatnonzero(group == c)
 
 
 SPLITS = {kind.__name__: kind for kind in (Presplit, Temporal, LeaveOneOut, Ratio)}

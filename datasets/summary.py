@@ -14,6 +14,7 @@ from .errors import DataError
 from .filters import tally
 from .leakage import future_share, inverse_share
 from .protocol import ProtocolCard
+from .sieve import Sieve
 from .split import CHUNK_ROWS
 
 
@@ -157,13 +158,12 @@ def _overlap(train: Any, held_out: Any) -> tuple[int, dict[str, int]]:
     asked = keys(held_out, slice(None))
     if not len(asked):
         return 0, {}
-    unique = np.unique(asked)
-    hit = np.zeros(len(unique), dtype=bool)
+    sieve = Sieve(asked)
+    shared = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(train), CHUNK_ROWS):
         key = keys(train, slice(start, start + CHUNK_ROWS))
-        at = np.searchsorted(unique, key).clip(max=len(unique) - 1)
-        hit[at[unique[at] == key]] = True
-    found = np.flatnonzero(np.isin(asked, unique[hit]))
+        shared.append(key[sieve.find(key)])
+    found = Sieve(np.concatenate(shared)).find(asked)
     if not len(found):
         return 0, {}
     return len(found), {n: int(getattr(held_out, n)[int(found[0])]) for n in names}

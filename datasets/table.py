@@ -10,10 +10,14 @@ from typing import Any
 
 import polars as pl
 
+from .digits import read_digits
 from .errors import DataError
 from .layout import Columns, Layout, layout, map_columns
 from .lines import clip, explain, fields_of, read_lines, sample
 from .source import BATCH_ROWS
+
+# Ids of these types stay numbers; those of others, also of wider ones, become text.
+WHOLE = (pl.Int64, pl.Int32, pl.Int16, pl.Int8, pl.UInt32, pl.UInt16, pl.UInt8)
 
 
 def read_table(path: Path, columns: Columns | None = None) -> Iterator[pl.DataFrame]:
@@ -22,6 +26,9 @@ def read_table(path: Path, columns: Columns | None = None) -> Iterator[pl.DataFr
     if len(found.separator) > 1:
         yield from _read_wide(path, found)
         return
+    done = yield from read_digits(path, found)
+    if done is None:
+        return
     frame = pl.scan_csv(
         path, separator=found.separator, has_header=found.header, infer_schema=False,
         new_columns=None if found.header else found.names,
@@ -29,7 +36,7 @@ def read_table(path: Path, columns: Columns | None = None) -> Iterator[pl.DataFr
     )  # fmt: skip
     if found.header:  # names with spaces around them are the names without
         frame = frame.rename(lambda name: name.strip())
-    yield from standard(frame, found, str(path), path)
+    yield from standard(frame, found, str(path), path, done)
 
 
 def _read_wide(path: Path, found: Layout) -> Iterator[pl.DataFrame]:
@@ -85,13 +92,14 @@ def _json_fault(path: Path, error: Exception) -> DataError:
 
 
 def standard(
-    frame: pl.LazyFrame, found: Layout, place: str, text: Path | None
+    frame: pl.LazyFrame, found: Layout, place: str, text: Path | None, start: int = 0
 ) -> Iterator[pl.DataFrame]:
-    """Stream a table and bring it to the standard columns and types."""
+    """Stream a table from row `start` on and bring it to the standard columns and types."""
     wanted = frame.select(pl.col(column).alias(role) for role, column in found.roles.items())
     if text is not None:  # an empty line comes as a row of nulls
         wanted = wanted.filter(~pl.all_horizontal(pl.all().is_null()))
-    start = 0
+    if start:
+        wanted = wanted.slice(start)
     try:
         for batch in wanted.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
 
@@ -139,7 +147,7 @@ def _convert(frame: pl.DataFrame, found: Layout, where) -> pl.DataFrame:  # type
     for role, column in found.roles.items():
         series = frame[role] if role in frame.columns else frame[column]
         if role in ("user", "item"):
-            cast = as_token(series)
+            cast = series.cast(pl.Int64) if series.dtype in WHOLE else as_token(series)
         elif role == "timestamp":
             cast = as_seconds(series)
         else:

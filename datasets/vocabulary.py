@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,14 @@ from .atomic import atomic_path
 from .errors import DataError, closest
 
 _SCHEMA = {"field": pl.String, "id": pl.Int64, "token": pl.String, "label": pl.String}
+
+
+class _Numbering(dict[str, int]):
+    """Numbers a token when it is first asked for, without a step of Python for those it knows."""
+
+    def __missing__(self, token: str) -> int:
+        at = self[token] = len(self)
+        return at
 
 
 class Vocabulary:
@@ -28,7 +37,7 @@ class Vocabulary:
     ) -> None:
         self.field = field
         self._tokens: list[str] = []
-        self._id: dict[str, int] = {}
+        self._id = _Numbering()
         self._labels: dict[str, str] = dict(labels or {})
         given = list(tokens)
         self.extend(given)
@@ -64,15 +73,11 @@ class Vocabulary:
 
     def extend(self, tokens: Iterable[str]) -> np.ndarray:
         """Append the tokens not seen before; ids given earlier never change. Returns all ids."""
-        known, order = self._id, self._tokens
-        ids = []
-        for token in tokens:
-            at = known.get(token)
-            if at is None:
-                at = known[token] = len(order)
-                order.append(token)
-            ids.append(at)
-        return np.array(ids, dtype=np.int64)
+        given = list(tokens)
+        ids = np.fromiter(map(self._id.__getitem__, given), dtype=np.int64, count=len(given))
+        newest = islice(reversed(self._id), len(self._id) - len(self._tokens))
+        self._tokens += list(newest)[::-1]
+        return ids
 
     def encode(self, tokens: Iterable[object], *, strict: bool = False) -> np.ndarray:
         """Tokens -> ids (n,) int64; an unknown token is -1, or a `DataError` when `strict`."""
@@ -148,7 +153,7 @@ def load_vocabularies(path: str | Path) -> dict[str, Vocabulary]:
     found = {}
     for key, part in frame.sort("id", maintain_order=True).group_by("field", maintain_order=True):
         field = str(key[0])
-        if part["id"].to_list() != list(range(len(part))):
+        if (part["id"].to_numpy() != np.arange(len(part))).any():
             raise DataError(f"{path}: ids of {field!r} are not 0..{len(part) - 1}; make it again")
         named = part.drop_nulls("label")
         labels = dict(zip(named["token"], named["label"], strict=True))

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hardneg.datasets import split as split_module
@@ -33,9 +33,13 @@ def logs(draw):
 
 
 @pytest.mark.parametrize("chunk", [4, 1000])
-@given(logs())
-def test_leave_one_out_is_the_plain_loop(chunk, log):
+@pytest.mark.parametrize("compiler", [True, False])
+@settings(deadline=None)
+@given(logs(), st.booleans())
+def test_leave_one_out_is_the_plain_loop(compiler, chunk, log, timed):
     columns, keep = log
+    if not timed:
+        columns["timestamp"] = np.zeros(len(keep))
     expected = np.full(len(keep), DROPPED)
     for user in set(columns["user"].tolist()):
         rows = [r for r in np.flatnonzero(keep) if columns["user"][r] == user]
@@ -45,8 +49,39 @@ def test_leave_one_out_is_the_plain_loop(chunk, log):
             expected[rows[-1]], expected[rows[-2]] = TEST, VALID
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(split_module, "CHUNK_ROWS", chunk)
-        found = LeaveOneOut().label(columns, keep, ordered=False)
+        if not compiler:
+            patch.setattr(split_module.compiled, "available", lambda: False)
+        if not timed:
+            del columns["timestamp"]
+        found = LeaveOneOut().label(columns, keep, ordered=not timed)
+    assert found.dtype == np.int8
     assert found.tolist() == expected.tolist()
+
+
+@given(logs(), st.floats(0, 0.4), st.floats(0.05, 0.4))
+def test_temporal_does_not_depend_on_the_order_of_the_rows(log, valid, test):
+    columns, keep = log
+    order = np.argsort(columns["timestamp"])
+    try:
+        labels = Temporal(valid, test).label(columns, keep, ordered=False)
+    except DataError:
+        assume(False)
+    ordered = {name: column[order] for name, column in columns.items()}
+    found = Temporal(valid, test).label(ordered, keep[order], ordered=False)
+    assert found.tolist() == labels[order].tolist()
+
+
+@pytest.mark.parametrize("chunk", [4, 1000])
+@given(logs())
+def test_chunks_hold_every_kept_row_once_and_part_no_user(chunk, log):
+    columns, keep = log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split_module, "CHUNK_ROWS", chunk)
+        chunks = [rows.tolist() for rows in split_module.user_chunks(columns["user"], keep)]
+    assert all(rows == sorted(rows) for rows in chunks)
+    assert sorted(r for rows in chunks for r in rows) == np.flatnonzero(keep).tolist()
+    owners = [set(columns["user"][rows].tolist()) for rows in chunks]
+    assert sum(map(len, owners)) == len(set().union(*owners))
 
 
 @given(logs(), st.floats(0, 0.4), st.floats(0.05, 0.4))
