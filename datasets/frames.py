@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import polars as pl
 
 from .errors import DataError, UsageError
@@ -18,7 +18,10 @@ from .triple_files import NAMES, header_of
 
 def is_frame(source: object) -> bool:
     """Say whether something is a frame that can be read here."""
-    return isinstance(source, pl.DataFrame | pl.LazyFrame | pd.DataFrame)
+    pandas = sys.modules.get("pandas")  # whoever has a frame of it has loaded it; 60 MB
+    return isinstance(source, pl.DataFrame | pl.LazyFrame) or (
+        pandas is not None and isinstance(source, pandas.DataFrame)
+    )
 
 
 def to_polars(frame: Any) -> pl.LazyFrame:

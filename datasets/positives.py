@@ -19,6 +19,22 @@ _BUCKETS = 1 << 18  # of rows, at most: 2 MiB say where the pairs of each begin
 _FILTER = 1 << 13  # bytes, which stay in a first-level cache
 
 
+def in_order(keys: Tensor) -> Tensor:
+    """(n,) int64 -> the same sorted; on the CPU in place, without the memory of an order."""
+    if keys.device.type != "cpu":
+        return keys.sort().values
+    keys.numpy().sort()
+    return keys
+
+
+def distinct(keys: Tensor) -> Tensor:
+    """(n,) int64 keys that nobody needs any more -> each once, sorted."""
+    keys = in_order(keys)
+    first = torch.ones_like(keys, dtype=torch.bool)
+    torch.ne(keys[1:], keys[:-1], out=first[1:])
+    return keys[first]
+
+
 class Positives:
     """Sorted int64 keys ``row * N + candidate``; exact, no hash, 8 bytes a pair.
 
@@ -32,8 +48,7 @@ class Positives:
     def __init__(self, row: Tensor, candidate: Tensor, num_rows: int, num_candidates: int) -> None:
         if num_rows * num_candidates >= 2**63:
             raise ValueError(f"{num_rows} rows x {num_candidates} candidates exceed 63-bit keys")
-        keys = row.long() * num_candidates + candidate.long()
-        self.keys = torch.unique(keys)  # sorted
+        self.keys = distinct((row.long() * num_candidates).add_(candidate))
         self.num_rows = num_rows
         self.num_candidates = num_candidates
         self._buckets: tuple[int, Tensor] | None = None
@@ -57,7 +72,7 @@ class Positives:
         """Return the pairs of both; the sizes must agree."""
         if (self.num_rows, self.num_candidates) != (other.num_rows, other.num_candidates):
             raise ValueError("known positives of different sizes cannot be united")
-        keys = torch.unique(torch.cat([self.keys, other.keys]))
+        keys = distinct(torch.cat([self.keys, other.keys]))
         return self.of_keys(keys, self.num_rows, self.num_candidates)
 
     def occurring(self) -> Tensor:

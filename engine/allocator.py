@@ -21,3 +21,13 @@ def keep_big_blocks() -> None:
         libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):
         return
+
+
+def give_back_free_blocks() -> None:
+    """Return what set-up has freed to the system, so that training does not lie on top of it."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return

@@ -16,6 +16,7 @@ from ..models.base import Model
 from ..samplers.base import NegativeSampler, Pipeline
 from ..samplers.batches import BatchSampler, default_batches
 from . import components
+from .allocator import give_back_free_blocks
 from .checkpoint import restore_values
 from .evaluator import Evaluator
 from .losses.base import BatchLoss, Loss, TableLoss
@@ -187,6 +188,7 @@ class Job:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._rehearse()
+        give_back_free_blocks()
 
     def _begin(self, resumed: bool) -> None:
         """Take the weights of an earlier run and freeze what the recipe says."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..datasets import compiled
 from ..datasets.compiled import njit, prange
+from ..datasets.positives import distinct, in_order
 
 CHUNKS = 64  # runs of rows with equally many edges, dealt to the threads
 
@@ -52,8 +53,8 @@ class Neighbours(nn.Module):
         right: Tensor | None = None,
     ) -> None:
         super().__init__()
-        order = torch.argsort(owner.long() * num_others + other.long())
-        count = torch.bincount(owner.long(), minlength=num_owners)
+        keys = in_order((owner.long() * num_others).add_(other))
+        count = torch.bincount(owner, minlength=num_owners)
         offsets = torch.zeros(num_owners + 1, dtype=torch.int64, device=owner.device)
         offsets[1:] = count.cumsum(0)
         # Rows cost their edges and, about as much as two edges, the writing of their result.
@@ -64,7 +65,7 @@ class Neighbours(nn.Module):
         ones = torch.ones(max(num_owners, num_others), device=owner.device)
         self.num_others = num_others
         self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("index", other[order].int(), persistent=False)
+        self.register_buffer("index", (keys % num_others).int(), persistent=False)
         self.register_buffer("bounds", bounds, persistent=False)
         scale_left = ones[:num_owners] if left is None else left
         scale_right = ones[:num_others] if right is None else right
@@ -72,26 +73,30 @@ class Neighbours(nn.Module):
         self.register_buffer("right", scale_right.contiguous(), persistent=False)
         self._csr: Tensor | None = None
 
-    def sum(self, x: Tensor, base: Tensor | None = None, weight: float = 0.0) -> Tensor:
-        """(C, D) -> (R, D): the scaled sums, plus ``weight * base`` when a base (R, D) is given.
+    def sum(
+        self, x: Tensor, base: Tensor | None = None, weight: float = 0.0, factor: float = 1.0
+    ) -> Tensor:
+        """(C, D) -> (R, D): `factor` times the scaled sums, plus ``weight * base`` of (R, D).
 
         Not differentiable by itself; `smooth` is.
         """
         x = x.detach()
         base = None if base is None else base.detach()
+        left = self.left.to(x.dtype)
+        left = left if factor == 1 else left * factor
         if x.device.type == "cpu" and compiled.available():
             out = np.empty((len(self.left), x.shape[1]), dtype=x.numpy().dtype)
             held = out if base is None else base.contiguous().numpy()
             kernel: Any = _sum
             kernel(
                 self.offsets.numpy(), self.index.numpy(), self.bounds.numpy(),
-                self.left.to(x.dtype).numpy(), self.right.to(x.dtype).numpy(),
+                left.numpy(), self.right.to(x.dtype).numpy(),
                 x.contiguous().numpy(), held, weight if base is not None else 0.0,
                 base is not None, out,
             )  # fmt: skip
             return torch.from_numpy(out)
         y = self.matrix(x) @ (x * self.right.to(x.dtype)[:, None])
-        y = y * self.left.to(x.dtype)[:, None]
+        y = y * left[:, None]
         return y if base is None else y.add_(base, alpha=weight)
 
     def matrix(self, x: Tensor) -> Tensor:
@@ -123,7 +128,7 @@ def adjacency(user: Tensor, item: Tensor, num_users: int, num_items: int) -> Nei
 
 def unique_pairs(user: Tensor, item: Tensor, num_items: int) -> tuple[Tensor, Tensor]:
     """(n,), (n,) -> the distinct pairs, sorted by user: int64."""
-    keys = torch.unique(user.long() * num_items + item.long())
+    keys = distinct((user.long() * num_items).add_(item))
     return keys // num_items, keys % num_items
 
 
@@ -144,9 +149,12 @@ def smooth(x: Tensor, graph: Neighbours, weights: Sequence[float]) -> Tensor:
 
 def _polynomial(x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
     """Horner's rule: w0 x + A (w1 x + A (w2 x + ...)), one product a layer."""
-    y = x * weights[-1]
-    for weight in reversed(weights[:-1]):
-        y = graph.sum(y, base=x, weight=weight)
+    *others, factor = weights
+    if not others:
+        return x * factor
+    y = x
+    for weight in reversed(others):
+        y, factor = graph.sum(y, base=x, weight=weight, factor=factor), 1.0
     return y
 
 

@@ -11,8 +11,8 @@ from hardneg.engine.components import build, parse
 from hardneg.samplers.base import Ask
 
 from ..work import Work
-from .agreement import loss
-from .training import job
+from .agreement import agreement
+from .jobs import job
 
 
 def propagation(options: dict[str, Any]) -> Work:
@@ -21,12 +21,13 @@ def propagation(options: dict[str, Any]) -> Work:
     At least: for each product the row of each edge read, and one row written for each node.
     """
     D, layers = options["D"], options["layers"]
-    built = job({**options, "recipe": {
+    told = {**options, "formula": "lightgcn", "recipe": {
         "model": f"LightGCN(dim={D}, layers={layers})", "negatives": "Uniform(1, pools='own')",
         "loss": "BPR()",
-    }})  # fmt: skip
+    }}  # fmt: skip
+    check, expected = agreement(told)
+    built = job(told)
     model: Any = built.model
-    check, expected = loss(built, {"formula": "lightgcn"})
     pull = torch.ones_like(model.ego)
 
     def step() -> None:

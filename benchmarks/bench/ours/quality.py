@@ -17,7 +17,7 @@ from hardneg.engine.recipe import Recipe
 from hardneg.engine.trainer import Trainer
 
 from ..work import Work
-from .training import dataset
+from .jobs import dataset
 
 
 class _Reached(Exception):  # noqa: N818

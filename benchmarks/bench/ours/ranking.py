@@ -10,7 +10,7 @@ from hardneg.engine.job import history_and_known
 
 from .. import formulas
 from ..work import Work
-from .training import job
+from .jobs import job
 
 ITEM_METRICS = [f"{m}@20" for m in ("Recall", "NDCG", "HitRate", "MRR", "Precision", "MAP")]
 
