@@ -156,6 +156,9 @@ def _first_not_below(keys, a, b, key):  # type: ignore[no-untyped-def]
 def _bounds(keys, first, row, size, N, out):  # type: ignore[no-untyped-def]
     for m in range(len(row)):
         bucket = row[m] // size
+        if not 0 <= bucket < len(first) - 1:  # no row of these, so it has no pairs
+            out[:, m] = 0
+            continue
         end = first[bucket + 1]
         out[0, m] = _first_not_below(keys, first[bucket], end, row[m] * N)
         out[1, m] = _first_not_below(keys, out[0, m], end, (row[m] + 1) * N)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
+from ..datasets import compiled
 from ..datasets.batch import Batch, Query
 from ..datasets.errors import UsageError
 
@@ -25,7 +26,8 @@ def rows(table: Tensor, ids: Tensor) -> Tensor:
     computed from a leaf (propagated nodes, say) gets the dense one.
     """
     learns = table.is_leaf and table.requires_grad
-    if learns and table.device.type == "cpu" and torch.is_grad_enabled():
+    on_cpu = table.device.type == "cpu" and compiled.available()
+    if learns and on_cpu and torch.is_grad_enabled():
         found: Tensor = _Rows.apply(table, ids)
         return found
     return F.embedding(ids, table, sparse=learns)
@@ -109,6 +111,9 @@ class Model(nn.Module):
     def nodes(self) -> Tensor:
         """(V, D), computed once per step; candidates come first."""
         raise NotImplementedError
+
+    def advance(self, step: int) -> None:
+        """Be told the number of each training step before it; most models do not mind."""
 
     def hops(self) -> tuple[Tensor, ...]:
         """Return tables (V, D) whose mean is `nodes`: one for each hop of a graph, else one."""

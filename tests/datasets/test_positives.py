@@ -46,3 +46,14 @@ def test_more_known_positives_than_the_filter_has_places():
     known = Positives(torch.zeros_like(seen), seen, 1, N)
     ids = torch.arange(N)[None]
     assert torch.equal(known.contains(torch.zeros(1, dtype=torch.int64), ids), ids % 2 == 0)
+
+
+@pytest.mark.parametrize("num_rows", [0, 3, 5])
+def test_a_row_out_of_range_has_no_known_positive(num_rows, monkeypatch):
+    monkeypatch.setattr(positives, "_BUCKETS", 2)
+    row = torch.arange(num_rows)
+    known = Positives(row, row, num_rows, 7)
+    beyond = torch.tensor([-1, -(10**9), num_rows + 4, 10**9])
+    start, stop = known.bounds(beyond)
+    assert torch.equal(start, stop)
+    assert not known.contains(beyond, torch.zeros(1, 3, dtype=torch.int64)).any()
