@@ -47,7 +47,7 @@ class Trainer:
         self.average = Average(job.model, job.recipe.average)
         self.radar = Radar.of(job)
         self.fresh = True  # nothing judged, nothing restored
-        self.judged: dict[str, Any] | None = None  # the last epoch's line, where it was judged
+        self.judged: dict[str, Any] | None = None  # the last epoch's line, if judged
         self.after_epoch: Callable[[Trainer], None] | None = None  # may raise to end the run
         self._stop = StopRequest()
         self.tracking = Tracking(folder, job.recipe, reporter.say)
@@ -124,10 +124,9 @@ class Trainer:
             self.done += 1
             self._between_steps(began, rows, scored)
         seconds = max(1e-9, time.perf_counter() - began)
-        self.epoch, self.done = self.epoch + 1, 0
+        self.epoch, self.done, self.judged = self.epoch + 1, 0, None
         rate = f"{compact(rows / seconds)} rows/s  {compact(scored / seconds)} negatives/s"
         last = self.epoch >= job.recipe.epochs
-        self.judged = None
         if last or self.epoch % job.recipe.evaluate_every == 0:
             self._judge(rate, rows / seconds, scored / seconds)
             self.save()
@@ -143,6 +142,7 @@ class Trainer:
         job.schedule.apply(job.optimizer, at / total)
         for part in (job.sampler, *job.terms):
             part.advance(job.recipe.epochs * at / total)
+        job.model.advance(self.step)
         batch = job.view.batch(index, self.step)
         with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.half):
             outcome = batch_loss(

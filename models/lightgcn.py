@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from ..datasets.batch import Batch, Query, UserQuery
 from ..datasets.errors import UsageError
@@ -40,15 +41,20 @@ class LightGCN(Model):
         similarity: how q is compared with the table; `Dot` unless given.
         l2: weight of half the squared length of the rows of E_0 that a batch touches: its users,
             its positives, and the mean over its negatives.
+        propagate_every: T; in T - 1 of T training steps :math:`E = E_0 / (L+1) + H` with the hops
+            H as they were at the last step that propagated, and the gradient reaches E_0 through
+            the first term alone. Rankings always propagate.
         seed: of the spectral start's random subspace.
     Shapes: UserQuery (M,) -> (M, D); nodes (V, D).
-    Cost: L sparse products forward and L backward, each O(n D) for n pairs.
+    Cost: L sparse products forward and L backward, each O(n D) for n pairs, in every T-th step;
+        4 V D bytes for the hops where T > 1.
     Source: He et al. 2020, LightGCN; arXiv:2002.02126. N(0, 0.1) as in the authors' code.
     """
 
     task: ClassVar[Literal["interactions", "sequences", "triples"]] = "interactions"
     degree: Tensor
     items: Tensor  # (I, D), once the candidates are frozen; then there is no `ego`
+    lag: Tensor  # (V, D), the hops of the last step that propagated; only where steps are skipped
 
     def __init__(
         self,
@@ -59,10 +65,12 @@ class LightGCN(Model):
         start: str | Tensor = "random",
         similarity: Similarity | None = None,
         l2: Annotated[float, FloatDistribution(1e-8, 1e-2, log=True)] = 1e-4,
+        propagate_every: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(dim, layers, l2)
+        _check(dim, layers, l2, propagate_every)
+        self.propagate_every, self.step = propagate_every, 0
         self.num_items, self.num_users = data.num_items, data.num_users
         self.num_candidates = data.num_items
         self.layers, self.l2 = layers, l2
@@ -78,11 +86,13 @@ class LightGCN(Model):
         if isinstance(start, str) and start == "random":
             table = SPREAD * torch.randn(self.num_items + self.num_users, dim)
             self.ego = nn.Parameter(table.to(user.device))
-            return
-        wanted = self._wanted(start, user, item, dim, seed, data.candidates)
-        if self.graph is not None:
-            wanted = unsmooth(wanted, self.graph, self.weights)
-        self.ego = nn.Parameter(wanted)
+        else:
+            wanted = self._wanted(start, user, item, dim, seed, data.candidates)
+            if self.graph is not None:
+                wanted = unsmooth(wanted, self.graph, self.weights)
+            self.ego = nn.Parameter(wanted)
+        if self.graph is not None and propagate_every > 1:
+            self.register_buffer("lag", torch.zeros_like(self.ego.detach()))
 
     def _wanted(
         self,
@@ -114,7 +124,21 @@ class LightGCN(Model):
         """
         if self.users is not None:
             return self.items
-        return self.ego if self.graph is None else smooth(self.ego, self.graph, self.weights)
+        if self.graph is None:
+            return self.ego
+        trains = self.training and torch.is_grad_enabled()
+        if self.propagate_every == 1 or not trains:
+            return smooth(self.ego, self.graph, self.weights)
+        own = self.ego * self.weights[0]
+        if self.step % self.propagate_every:
+            return own + self.lag
+        nodes = smooth(self.ego, self.graph, self.weights)
+        self.lag.copy_(nodes.detach() - own.detach())
+        return nodes
+
+    def advance(self, step: int) -> None:
+        """Remember the number of the step, which says whether it propagates."""
+        self.step = step
 
     def hops(self) -> tuple[Tensor, ...]:
         """Return E_0, A E_0, ..., A^L E_0, each (V, D); their mean is `nodes`. L products more."""
@@ -145,6 +169,7 @@ class LightGCN(Model):
         self.users = nn.Parameter(users.clone())
         self.graph = None
         del self.ego
+        self._buffers.pop("lag", None)
 
     def penalty(self, batch: Batch, ids: Tensor) -> Tensor | float:
         """Return l2 / 2 times the mean over the batch of |u|^2 + |p|^2 + mean |n|^2, in E_0."""
@@ -154,7 +179,11 @@ class LightGCN(Model):
         if self.users is not None:  # the items' part is a constant
             return 0.5 * self.l2 * rows(self.users, batch.query.user).square().sum(1).mean()
         touched = (batch.query.user + self.num_items, batch.positive, ids.flatten())
-        squares = rows(self.ego, torch.cat(touched)).square().sum(1)
+        if self.graph is None:
+            found = rows(self.ego, torch.cat(touched))
+        else:  # the gradient is dense already, to which this form is added row by row
+            found = F.embedding(torch.cat(touched), self.ego, sparse=True)
+        squares = found.square().sum(1)
         parts = squares.split([len(ids) for ids in touched])
         return 0.5 * self.l2 * torch.stack([part.mean() for part in parts]).sum()
 
@@ -172,7 +201,8 @@ class LightGCN(Model):
         return length * (nodes[history] / degree[:, None] ** power).sum(0, keepdim=True)
 
 
-def _check(dim: int, layers: int, l2: float) -> None:
-    for name, value, low in (("dim", dim, 1), ("layers", layers, 0), ("l2", l2, 0)):
+def _check(dim: int, layers: int, l2: float, every: int) -> None:
+    least = (("dim", dim, 1), ("layers", layers, 0), ("l2", l2, 0), ("propagate_every", every, 1))
+    for name, value, low in least:
         if not value >= low:
             raise UsageError(f"LightGCN: {name}={value!r} is too small; give {low} or more")

@@ -29,6 +29,11 @@ CASES = {
         "log.csv",
         {**LOG, "batch_size": 64, "negatives": CLUSTERS, "average": 0.9, "evaluate_every": 2},
     ),
+    "graph that lags": (
+        "LightGCN(dim=8, layers=2, propagate_every=3)",
+        "log.csv",
+        {**LOG, "batch_size": 64},
+    ),
     "sequence, dropout, clusters": (
         "SASRec(dim=8, max_length=6, dropout=0.5)",
         "log.csv",

@@ -64,6 +64,36 @@ def test_an_isolated_node_keeps_its_share_of_layer_0():
         torch.testing.assert_close(nodes[node], model.ego[node] / 4)
 
 
+def test_hops_may_lag_between_steps_that_propagate(log):
+    model = LightGCN(log, dim=8, layers=3, propagate_every=3)
+    exact = LightGCN(log, dim=8, layers=3)
+    hops = {}
+    for step in range(7):
+        with torch.no_grad():
+            model.ego += torch.randn(model.ego.shape)
+            exact.ego.copy_(model.ego)
+        want, own = exact.nodes().detach(), model.ego.detach() / 4
+        model.advance(step)
+        torch.testing.assert_close(model.frozen_nodes(), want)  # rankings always propagate
+        nodes = model.train().nodes()
+        (pull,) = torch.autograd.grad(nodes.sum(), model.ego)
+        if step % 3 == 0:
+            hops = want - own
+            torch.testing.assert_close(nodes.detach(), want)
+            torch.testing.assert_close(pull, *torch.autograd.grad(exact.nodes().sum(), exact.ego))
+        else:
+            torch.testing.assert_close(nodes.detach(), own + hops)
+            torch.testing.assert_close(pull, torch.full_like(pull, 0.25))
+    model.freeze_candidates()
+    assert "lag" not in model.state_dict()
+
+
+def test_without_layers_nothing_lags(log):
+    assert "lag" not in LightGCN(log, layers=0, propagate_every=4).state_dict()
+    with pytest.raises(UsageError, match="propagate_every=0"):
+        LightGCN(log, propagate_every=0)
+
+
 def test_without_layers_the_nodes_are_the_leaf(log):
     model = LightGCN(log, layers=0)
     assert model.nodes() is model.ego
