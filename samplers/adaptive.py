@@ -7,10 +7,9 @@ from typing import Annotated
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 
-from ..datasets.errors import UsageError
 from .base import Ask
 from .choice import Choice
-from .schedules import Number, check_range, value_of
+from .schedules import Hardness, Number, check_range, value_of
 
 LEAST = 1e-2  # of s+ + alpha: below it a negative power would leave any score behind
 
@@ -28,7 +27,7 @@ class Adaptive(Choice):
     a large margin gamma are positive while they matter.
 
     Args:
-        num: k, candidates kept.
+        num: k, candidates kept. Each of the four may be a schedule.
         alpha: shift of the positive's score.
         beta: scale of the target; 0 takes the scores nearest to 0.
         p: from -10 to -1.
@@ -40,21 +39,20 @@ class Adaptive(Choice):
 
     def __init__(
         self,
-        num: Annotated[int, IntDistribution(1, 256, log=True)] = 1,
+        num: Annotated[int | Hardness, IntDistribution(1, 256, log=True)] = 1,
         alpha: Annotated[Number, FloatDistribution(0.0, 10.0)] = 1.0,
         beta: Annotated[Number, FloatDistribution(0.0, 10.0)] = 1.0,
-        p: Annotated[float, FloatDistribution(-4.0, -1.0)] = -2.0,
+        p: Annotated[Number, FloatDistribution(-4.0, -1.0)] = -2.0,
     ) -> None:
         super().__init__(num)
         self.alpha = check_range(alpha, "alpha", "Adaptive")
         self.beta = check_range(beta, "beta", "Adaptive", 0)
-        if not -10 <= p <= -1:
-            raise UsageError(f"p={p} in Adaptive is outside [-10, -1]; above -1 the target rises")
-        self.p = float(p)
+        self.p = check_range(p, "p", "Adaptive", -10, -1)  # above -1 the target would rise
 
-    def keys(self, scores: Tensor, ask: Ask) -> Tensor:
+    def keys(self, scores: Tensor, valid: Tensor | None, ask: Ask) -> Tensor:
         """Return minus the distance to the target."""
         assert ask.positive_score is not None
         lifted = ask.positive_score.detach() + value_of(self.alpha, self.epoch)
-        target = value_of(self.beta, self.epoch) * lifted.clamp_min(LEAST).pow(self.p + 1)
+        power = value_of(self.p, self.epoch) + 1
+        target = value_of(self.beta, self.epoch) * lifted.clamp_min(LEAST).pow(power)
         return -(scores - target[:, None]).abs()

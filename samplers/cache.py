@@ -13,6 +13,7 @@ from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .choice import gumbel
 from .pools import check_num
+from .schedules import Number, value_of
 from .slots import slots
 
 Rule = Literal["importance", "top"]
@@ -47,7 +48,7 @@ class Cache(Proposal):
 
     query: Tensor  # (R,) rows of the known positives that occur, ascending
     member: Tensor  # (R + 1, n1) int32; the last for rows that are none of them
-    temperature: float = 1.0  # of the softmax that says what is kept
+    temperature: Number = 1.0  # of the softmax that says what is kept
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class Cache(Proposal):
         scores = scores.clamp_min(torch.finfo(scores.dtype).min).masked_fill(out, -torch.inf)
         code, best, first = _merge((slot[:, None] * N + ids).flatten(), scores.flatten())
         if self.rule == "importance":
-            best = best / self.temperature + gumbel(best, ask.generator)
+            best = best / value_of(self.temperature, self.epoch) + gumbel(best, ask.generator)
         best = best.masked_fill(~first, -torch.inf)
         # One sort for two keys: the slot in the high half, the falling key in the low one.
         order = ((code // N) * 2**32 - _ordered(best)).argsort()

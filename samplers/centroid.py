@@ -12,6 +12,7 @@ from ..datasets.errors import UsageError
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .clusters import Clusters
+from .schedules import Hardness, check_range, whole_of
 
 
 class Centroid(Proposal):
@@ -30,11 +31,12 @@ class Centroid(Proposal):
 
     Args:
         clusters: C, columns; fewer when there are fewer candidates.
-        nearest: k, how many of them a row sees; "all" but its own.
+        nearest: k, how many of them a row sees; "all" but its own. May be a schedule.
         refresh_every: steps between two looks at the live table.
         by: what makes candidates alike, as in `SameCluster`; a labels file brings its own number.
         balanced: no cluster of more than ceil(N / C) candidates.
         components: width that principal components reduce a feature file to; 0 leaves it.
+        whiten: give all directions of a feature file one spread, weighted by training counts.
 
     Shapes: ids (1, C), vectors (C, D), valid (M, C).
     Cost: O(M C D) a step for the distances, and as much to score; 4 C D bytes of vectors.
@@ -50,18 +52,21 @@ class Centroid(Proposal):
     def __init__(
         self,
         clusters: Annotated[int, IntDistribution(2, 1024, log=True)] = 64,
-        nearest: Annotated[int | Literal["all"], IntDistribution(1, 16, log=True)] = 1,
+        nearest: Annotated[int | Hardness | Literal["all"], IntDistribution(1, 16, log=True)] = 1,
         refresh_every: int = 500,
         by: str = "table",
         balanced: bool = False,
         components: int = 0,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
-        if nearest != "all" and (isinstance(nearest, bool) or not nearest >= 1):
+        if isinstance(nearest, bool) or (isinstance(nearest, str) and nearest != "all"):
             raise UsageError(f"nearest={nearest!r} in Centroid must be at least 1, or 'all'")
+        if not isinstance(nearest, str):
+            check_range(nearest, "nearest", "Centroid", 1)
         self.nearest = nearest
         self.clusters = Clusters(
-            clusters, by, refresh_every, balanced, components, True, type(self).__name__
+            clusters, by, refresh_every, balanced, components, True, type(self).__name__, whiten
         )
         self.register_buffer("medoid", torch.empty(0, dtype=torch.int64))
 
@@ -98,8 +103,9 @@ class Centroid(Proposal):
         label, points = self.clusters.label[ask.positive], ask.table[ask.positive].float()
         apart = self.clusters.distances(points, centre, label)  # (M, C)
         valid = apart < torch.inf
-        if self.nearest != "all":
-            near = apart.topk(min(self.nearest, len(centre)), dim=1, largest=False).indices
+        if not isinstance(self.nearest, str):
+            num = min(whole_of(self.nearest, self.epoch), len(centre))
+            near = apart.topk(num, dim=1, largest=False).indices
             valid &= torch.zeros_like(valid).scatter(1, near, True)
         vectors = centre.to(ask.table.dtype)
         return Negatives(self.medoid[None], None, valid, None, vectors)

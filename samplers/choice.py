@@ -11,7 +11,7 @@ from ..datasets.batch import ungroup
 from ..datasets.errors import UsageError
 from .base import Ask, Negatives, NegativeSampler, Refiner
 from .pools import check_num
-from .schedules import Hardness, value_of
+from .schedules import Hardness, whole_of
 
 
 def gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -72,8 +72,8 @@ class Choice(Refiner, ABC):
         self.checked = False
 
     @abstractmethod
-    def keys(self, scores: Tensor, ask: Ask) -> Tensor:
-        """Detached scores (M, K) -> keys (M, K), the greatest are kept."""
+    def keys(self, scores: Tensor, valid: Tensor | None, ask: Ask) -> Tensor:
+        """Detached scores (M, K), which are valid -> keys (M, K), the greatest are kept."""
 
     def follow(self, source: NegativeSampler) -> None:
         """Check k against what comes before."""
@@ -94,7 +94,7 @@ class Choice(Refiner, ABC):
         if not self.checked:
             self._check(pool)
         if self.num_schedule is not None:
-            return round(value_of(self.num_schedule, self.epoch))
+            return whole_of(self.num_schedule, self.epoch)
         assert self.num is not None
         return self.num
 
@@ -102,5 +102,5 @@ class Choice(Refiner, ABC):
         """Gather the best k of each row; the gradient reaches only them."""
         num = self.columns(scores.shape[1])
         with torch.no_grad():
-            at = greatest(self.keys(scores.detach(), ask), negatives.valid, num)
+            at = greatest(self.keys(scores.detach(), negatives.valid, ask), negatives.valid, num)
         return take(negatives, scores, at)

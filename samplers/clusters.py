@@ -15,7 +15,7 @@ from .communities import communities
 from .growing import Growing
 from .kmeans import kmeans
 from .metis import metis
-from .principal import principal
+from .principal import principal, whiten
 
 BUDGET = 64 << 20  # bytes of distances held at a time
 
@@ -35,6 +35,7 @@ class Clusters(Growing):
         refresh_every: steps between two looks at the live table.
         balanced: no cluster of more than ceil(N / C) candidates; not for labels.
         components: width that principal components reduce features to; 0 leaves them.
+        whiten: give all directions of the features one spread, with the training counts as weights.
         centroids: keep `centroid` and `second` for sources that do not need the table for labels.
         owner: whom messages name.
 
@@ -59,6 +60,7 @@ class Clusters(Growing):
         components: int = 0,
         centroids: bool = False,
         owner: str = "Clusters",
+        whiten: bool = False,
     ) -> None:
         super().__init__()
         if num < 1 or refresh_every < 1:
@@ -73,7 +75,13 @@ class Clusters(Growing):
                 f"by={by!r} in {owner} is no source of clusters; use 'table', 'graph', 'metis' or "
                 "the path of a labels or feature file"
             )
-        self.num, self.by, self.refresh_every = num, by, refresh_every
+        if (components or whiten) and not is_features(by):
+            which = f"components={components}" if components else "whiten=True"
+            raise UsageError(
+                f"{which} in {owner} changes features and by={by!r} is no feature file; name one "
+                "(.npy, .safetensors, .parquet) or leave it out"
+            )
+        self.num, self.by, self.refresh_every, self.whiten = num, by, refresh_every, whiten
         self.balanced, self.components = balanced, components
         self.centroids, self.owner = centroids, owner
         self.warned = False
@@ -97,7 +105,10 @@ class Clusters(Growing):
             label = metis(training, self.num, owner=self.owner)
         elif is_features(self.by):
             points = read_features(self.by, training, self.owner).to(device)
-            points = principal(points, self.components) if self.components else points
+            if self.whiten:
+                points = whiten(points, training.counts.clamp_min(1), self.components)
+            elif self.components:
+                points = principal(points, self.components)
             seed = torch.Generator(device).manual_seed(0)  # the same clusters in every run
             found, label = kmeans(points, self.num, seed, balanced=self.balanced)
             num = len(found)  # the last ones may be empty

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..datasets.errors import UsageError
 from ..datasets.false_pairs import read_false_pairs
-from ..datasets.positives import Positives
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .pools import below, check_num
@@ -61,7 +60,8 @@ class Given(Proposal):
         ids = torch.randint(N, (M, self.num), generator=ask.generator, device=device)
         if not len(self.keys):
             return Negatives(ids)
-        start, stop = Positives.of_keys(self.keys, 0, N).bounds(ask.row)
+        start = torch.searchsorted(self.keys, ask.row * N)
+        stop = torch.searchsorted(self.keys, (ask.row + 1) * N)
         size = (stop - start).clamp_min(1)
         turn = below(size, (M,), ask.generator)[:, None] + torch.arange(self.num, device=device)
         at = start[:, None] + turn % size[:, None]

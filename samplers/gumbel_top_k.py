@@ -38,7 +38,7 @@ class GumbelTopK(Choice):
         super().__init__(num)
         self.temperature = check_range(temperature, "temperature", "GumbelTopK", 0)
 
-    def keys(self, scores: Tensor, ask: Ask) -> Tensor:
+    def keys(self, scores: Tensor, valid: Tensor | None, ask: Ask) -> Tensor:
         """Perturb the tempered scores."""
         temperature = value_of(self.temperature, self.epoch)
         if temperature == 0:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from .base import Ask, Negatives, Proposal
 from .pools import check_num
+from .schedules import Hardness, check_range, ends_of, whole_of
 
 BUDGET = 64 << 20  # bytes of scores, and of what selecting from them takes, held at a time
 
@@ -32,7 +33,8 @@ class Hardest(Proposal):
     Args:
         num: k; the whole table when it has fewer rows.
         refresh_every: T, steps between two copies; 1 looks at the live table.
-        skip: k0, candidates at the top of each row to pass over, as likely unseen positives.
+        skip: k0, candidates at the top of each row to pass over, as likely unseen positives. May be
+            a schedule.
 
     Shapes: ids (M, k), valid (M, k): False where a row has fewer than k candidates left.
     Cost: O(M N D) a step, never an (M, N) matrix; 4 N D bytes for the copy when T > 1, twice that
@@ -48,14 +50,12 @@ class Hardest(Proposal):
         self,
         num: Annotated[int, IntDistribution(1, 256, log=True)] = 16,
         refresh_every: int = 1,
-        skip: Annotated[int, IntDistribution(0, 256)] = 0,
+        skip: Annotated[int | Hardness, IntDistribution(0, 256)] = 0,
     ) -> None:
         super().__init__()
-        if refresh_every < 1 or skip < 0:
-            raise UsageError(
-                f"refresh_every={refresh_every} in Hardest must be at least 1 and skip={skip} at "
-                "least 0"
-            )
+        if refresh_every < 1:
+            raise UsageError(f"refresh_every={refresh_every} in Hardest must be at least 1")
+        check_range(skip, "skip", "Hardest", 0)
         self.num = check_num(num, "Hardest")
         self.refresh_every, self.skip = refresh_every, skip
         self.register_buffer("snapshot", torch.empty(0, 0))
@@ -86,7 +86,8 @@ class Hardest(Proposal):
 
     def _search(self, ask: Ask) -> Negatives:
         M, N, device = len(ask.positive), len(ask.table), ask.positive.device
-        num = self.num + self.skip
+        skip = whole_of(self.skip, self.epoch)
+        num = self.num + skip
         width = max(num, BUDGET // (16 * max(1, M)))
         best = torch.empty(M, 0, device=device)
         ids = torch.empty(M, 0, dtype=torch.int64, device=device)
@@ -96,12 +97,12 @@ class Hardest(Proposal):
             best, ids = torch.cat([best, value], 1), torch.cat([ids, chunk[at]], 1)
             best, keep = best.topk(min(num, best.shape[1]), dim=1)
             ids = ids.gather(1, keep)
-        if self.skip:
-            if self.skip >= N:
-                raise UsageError(
-                    f"skip={self.skip} in Hardest passes over all {N} candidates; lower it"
-                )
-            ids, best = ids[:, self.skip :], best[:, self.skip :]
+        if max(ends_of(self.skip)) >= N:
+            raise UsageError(
+                f"skip={max(ends_of(self.skip)):g} in Hardest passes over all {N} candidates; "
+                "lower it"
+            )
+        ids, best = ids[:, skip:], best[:, skip:]
         return Negatives(ids, None, best > -torch.inf)
 
     def _best_of(self, ask: Ask, chunk: Tensor, num: int) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,7 @@ class HighVariance(Cache):
         candidates: Annotated[int, IntDistribution(4, 256, log=True)] = 64,
         alpha: Annotated[Number, FloatDistribution(0.0, 10.0)] = 1.0,
         epochs: int = 5,
-        temperature: Annotated[float, FloatDistribution(0.1, 10.0, log=True)] = 1.0,
+        temperature: Annotated[Number, FloatDistribution(0.1, 10.0, log=True)] = 1.0,
         budget_mb: int = 1024,
     ) -> None:
         super().__init__(num, cache, candidates, "importance", budget_mb)
@@ -73,13 +73,11 @@ class HighVariance(Cache):
             raise UsageError(
                 f"num={num} exceeds cache={cache} in HighVariance; raise cache or lower num"
             )
-        if epochs < 2 or not temperature > 0:
-            raise UsageError(
-                f"epochs={epochs} in HighVariance must be at least 2 and temperature={temperature} "
-                "above 0; raise them"
-            )
+        if epochs < 2:
+            raise UsageError(f"epochs={epochs} in HighVariance must be at least 2; raise it")
         self.alpha = check_range(alpha, "alpha", "HighVariance", 0.0)
-        self.epochs, self.temperature = epochs, float(temperature)
+        self.temperature = check_range(temperature, "temperature", "HighVariance", 1e-6)
+        self.epochs = epochs
         self.register_buffer("tables", torch.empty(epochs, 0, 0))
         self.register_buffer("queries", torch.empty(epochs, 0, 0))
         self.register_buffer("began", torch.full((epochs,), -1))

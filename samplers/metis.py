@@ -29,10 +29,7 @@ def metis(training: Training, num: int, owner: str) -> Tensor:
     num = min(num, num_nodes)
     if num < 2:  # METIS divides by zero, which ends the process
         return torch.zeros(training.num_candidates, dtype=torch.int64)
-    source, target = source.cpu(), target.cpu()
-    graph = dgl.graph(
-        (torch.cat([source, target]), torch.cat([target, source])), num_nodes=num_nodes
-    )
+    graph = dgl.graph(simple(source.cpu(), target.cpu(), num_nodes), num_nodes=num_nodes)
     with redirect_stdout(StringIO()), warnings.catch_warnings():  # it prints its memory and time
         warnings.simplefilter("ignore", ResourceWarning)  # ... and leaves a file open for that
         part = dgl.metis_partition_assignment(graph, num)
@@ -42,6 +39,18 @@ def metis(training: Training, num: int, owner: str) -> Tensor:
             "by='graph'"
         )
     return compact(torch.as_tensor(part).long()[: training.num_candidates])
+
+
+def simple(source: Tensor, target: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """(E,), (E,) -> each edge once in both directions, without loops.
+
+    METIS wants no others, and the code that DGL puts before it writes beyond its memory when two
+    facts join the same entities: the process then ends, or waits for ever.
+    """
+    low, high = torch.minimum(source, target), torch.maximum(source, target)
+    key = torch.unique((low * num_nodes + high)[low != high])
+    low, high = key // num_nodes, key % num_nodes
+    return torch.cat([low, high]), torch.cat([high, low])
 
 
 def _dgl(owner: str) -> Any:

@@ -16,7 +16,7 @@ from .base import Ask, Live, Negatives, NegativeSampler, Refiner
 from .choice import greatest
 from .cosines import products
 from .pools import check_num
-from .schedules import Number, check_range, value_of
+from .schedules import Hardness, Number, check_range, value_of, whole_of
 
 
 class Mix(Refiner):
@@ -51,7 +51,8 @@ class Mix(Refiner):
         of: "positive" (MixGCF) or "pairs" (MixKG, MoCHi).
         low: a is uniform between this and `high`.
         high: both from 0 to 1.
-        among: for "pairs", how many of the hardest valid candidates of a row take part.
+        among: for "pairs", how many of the hardest valid candidates of a row take part. Each of
+            the three may be a schedule.
         keep: whether the pool stays, behind the made columns.
 
     Shapes: scores (M, K) -> (M, k), or (M, k + K); ids are those of a candidate that took part (of
@@ -72,7 +73,7 @@ class Mix(Refiner):
         of: Literal["positive", "pairs"] = "positive",
         low: Annotated[Number, FloatDistribution(0.0, 1.0)] = 0.0,
         high: Annotated[Number, FloatDistribution(0.0, 1.0)] = 1.0,
-        among: Annotated[int, IntDistribution(2, 256, log=True)] = 32,
+        among: Annotated[int | Hardness, IntDistribution(2, 256, log=True)] = 32,
         keep: bool = False,
     ) -> None:
         super().__init__()
@@ -80,8 +81,7 @@ class Mix(Refiner):
         self.num = None if keep else self.made
         if of not in ("positive", "pairs"):
             raise UsageError(f"of={of!r} in Mix is unknown; use 'positive' or 'pairs'")
-        if among < 1:
-            raise UsageError(f"among={among} in Mix must be at least 1, better 2 or more")
+        check_range(among, "among", "Mix", 1)
         self.low = check_range(low, "low", "Mix", 0, 1)
         self.high = check_range(high, "high", "Mix", 0, 1)
         self.of, self.among, self.keep = of, among, keep
@@ -186,7 +186,7 @@ class Mix(Refiner):
         """Return vectors (M, k, D), and the columns (M, k) that have the larger share."""
         M, K = scores.shape
         valid = negatives.valid
-        hardest = greatest(scores.detach(), valid, self.among)  # (M, A)
+        hardest = greatest(scores.detach(), valid, whole_of(self.among, self.epoch))  # (M, A)
         count = scores.new_full((M, 1), hardest.shape[1])
         if valid is not None:
             count = valid.gather(1, hardest).sum(1, keepdim=True).clamp_min(1).to(scores.dtype)

@@ -28,6 +28,7 @@ class NearCluster(SameCluster):
         by: what makes candidates alike, as in `SameCluster`.
         balanced: no cluster of more than ceil(N / C) candidates.
         components: width that principal components reduce a feature file to; 0 leaves it.
+        whiten: give all directions of a feature file one spread, weighted by training counts.
 
     Shapes: ids and log_q (G, K), valid (M, K).
     Cost: O(G K) a draw; a refresh reads the table a few times, between steps.

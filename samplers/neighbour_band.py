@@ -23,6 +23,7 @@ from .pools import (
     num_groups,
     uniform_log_q,
 )
+from .schedules import Hardness, check_range, ends_of, whole_of
 
 
 class NeighbourBand(Proposal):
@@ -39,7 +40,8 @@ class NeighbourBand(Proposal):
 
     Args:
         num: K, draws in a pool.
-        low: neighbours left out.
+        low: neighbours left out. May be a schedule, and so may `high`: a band that moves inwards is
+            a curriculum.
         high: the last rank to draw from.
         by: "table" for the live table, looked at again every `refresh_every` steps, or the path of
             a feature file (``.npy``, ``.safetensors``, ``.parquet``), looked at once.
@@ -48,20 +50,23 @@ class NeighbourBand(Proposal):
         budget_mb: memory the bands may take; more is refused.
 
     Shapes: ids and log_q (G, K), valid (M, K); `band` (R, high - low) int32 for the R candidates
-        that occur in training: 4 R (high - low) bytes.
+        that occur in training: 4 R (high - low) bytes, of the widest band, three times that when
+        it moves.
     Cost: O(G K) to draw, O(M K log(high - low)) for log_q; a refresh is an exact search,
         O(R N D), in chunks.
     Source: Ostendorff et al. 2022, SciNCL, arXiv:2202.06671 (bands of graph neighbours).
     """
 
-    band: Tensor  # (R, W) int32, ascending ids; empty before the first refresh
+    band: Tensor  # (R, W) int32, ascending ids of the widest band; empty before the first refresh
+    rank: Tensor  # (R, W) int32, how far an id of `band` is from the least rank, where bands move
+    at: Tensor  # (R, W) int32, where in `band` the id of each rank stands, where bands move
     place: Tensor  # (N,) row of `band` for each candidate, -1 for those that have none
 
     def __init__(
         self,
         num: Annotated[int, IntDistribution(1, 1024, log=True)] = 64,
-        low: Annotated[int, IntDistribution(0, 1000)] = 50,
-        high: Annotated[int, IntDistribution(1, 10000, log=True)] = 500,
+        low: Annotated[int | Hardness, IntDistribution(0, 1000)] = 50,
+        high: Annotated[int | Hardness, IntDistribution(1, 10000, log=True)] = 500,
         by: str = "table",
         refresh_every: int = 500,
         pools: Pools = "own",
@@ -69,19 +74,47 @@ class NeighbourBand(Proposal):
     ) -> None:
         super().__init__()
         self.num = check_num(num, "NeighbourBand")
-        if not 0 <= low < high:
-            raise UsageError(f"low={low}, high={high} in NeighbourBand must be 0 <= low < high")
+        check_range(low, "low", "NeighbourBand", 0)
+        self.low, self.high, self.moves = low, high, isinstance(low, Hardness)
+        self.moves |= isinstance(high, Hardness)
+        self._check_order()
         if refresh_every < 1:
             raise UsageError(f"refresh_every={refresh_every} in NeighbourBand must be at least 1")
         if by != "table" and "." not in by:
             raise UsageError(
                 f"by={by!r} in NeighbourBand is neither 'table' nor the path of a feature file"
             )
-        self.low, self.high, self.by = low, high, by
+        self.by = by
         self.refresh_every, self.budget_mb = refresh_every, budget_mb
         self.pools = check_pools(pools)
         self.register_buffer("band", torch.empty(0, 0, dtype=torch.int32))
+        for name in ("rank", "at"):
+            empty = torch.empty(0, 0, dtype=torch.int32)
+            self.register_buffer(name, empty, persistent=self.moves)
         self.register_buffer("place", torch.empty(0, dtype=torch.int64))
+
+    def _check_order(self) -> None:
+        """Refuse a band that is empty, now or at any time of its schedules."""
+        spans = [x.span() for x in (self.low, self.high) if isinstance(x, Hardness)]
+        for share in range(101 if spans else 1):
+            epoch = max(spans, default=0.0) * share / 100
+            low, high = whole_of(self.low, epoch), whole_of(self.high, epoch)
+            if low >= high:
+                when = f" at epoch {epoch:g}" if spans else ""
+                raise UsageError(
+                    f"low={low}, high={high} in NeighbourBand{when} must be 0 <= low < high"
+                )
+
+    def _widest(self, num: int) -> tuple[int, int]:
+        """Return the least `low` and the greatest `high` among `num` candidates."""
+        return round(min(ends_of(self.low))), min(round(max(ends_of(self.high))), num - 1)
+
+    def _now(self, num: int) -> tuple[int, int]:
+        """Return where the band begins and ends now, counted from the least `low`."""
+        first, last = self._widest(num)
+        low = whole_of(self.low, self.epoch)
+        high = min(max(whole_of(self.high, self.epoch), low + 1), last)
+        return low - first, high - first
 
     def prepare(self, training: Training) -> None:
         """Give a band to each candidate that occurs, if they fit, and read the features."""
@@ -110,10 +143,12 @@ class NeighbourBand(Proposal):
         ids = torch.randint(N, (G, self.num), generator=ask.generator, device=device)
         if self._ready(N) and M:
             row = self.place[ask.positive]  # (M,)
-            at = row[leaders(M, G, self.num, device, ask.generator)]  # (G, K)
-            width = self.band.shape[1]
-            rank = torch.randint(width, ids.shape, generator=ask.generator, device=device)
-            ids = torch.where(at >= 0, self.band[at.clamp_min(0), rank].long(), ids)
+            of = row[leaders(M, G, self.num, device, ask.generator)]  # (G, K)
+            low, high = self._now(N)
+            at = torch.randint(low, high, ids.shape, generator=ask.generator, device=device)
+            if self.moves:
+                at = self.at[of.clamp_min(0), at].long()
+            ids = torch.where(of >= 0, self.band[of.clamp_min(0), at].long(), ids)
         return Negatives(ids, self.log_prob(ask, ids))
 
     def log_prob(self, ask: Ask, ids: Tensor) -> Tensor:
@@ -122,14 +157,15 @@ class NeighbourBand(Proposal):
         if not self._ready(N) or M == 0:
             return uniform_log_q(ids, N)
         row = self.place[ask.positive]
-        inside = self._holds(row, ungroup(ids, M)).float() / self.band.shape[1]
+        low, high = self._now(N)
+        inside = self._holds(row, ungroup(ids, M), low, high).float() / (high - low)
         q = torch.where(row[:, None] >= 0, inside, 1 / N)  # (M, K)
         return mean_of_rows(q, len(ids)).log()
 
     def _ready(self, num: int) -> bool:
         return len(self.place) == num and self.band.shape[1] > 0
 
-    def _holds(self, row: Tensor, ids: Tensor) -> Tensor:
+    def _holds(self, row: Tensor, ids: Tensor, first: int, last: int) -> Tensor:
         """Rows of `band` (M,), ids (M, K) -> is the id in it? By bisection in W sorted ids."""
         width = self.band.shape[1]
         row = row.clamp_min(0)[:, None]
@@ -139,27 +175,36 @@ class NeighbourBand(Proposal):
             fits = next_ < width
             fits &= self.band[row, next_.clamp_max(width - 1)] <= ids
             low = torch.where(fits, next_, low)
-        return self.band[row, low] == ids
+        found = self.band[row, low] == ids
+        if self.moves:
+            rank = self.rank[row, low]
+            found &= (rank >= first) & (rank < last)
+        return found
 
     def _number(self, needed: Tensor) -> None:
         """(N,) bool -> a row of `band` for each candidate asked for, if they fit."""
         N, R = len(needed), int(needed.sum())
-        if self.low >= N - 1:
+        least = round(max(ends_of(self.low)))
+        if least >= N - 1:
             raise UsageError(
-                f"low={self.low} in NeighbourBand leaves none of {N - 1} neighbours; lower it "
+                f"low={least} in NeighbourBand leaves none of {N - 1} neighbours; lower it "
                 f"below {N - 1}"
             )
-        width = min(self.high, N - 1) - self.low
-        if 4 * R * width > self.budget_mb * 2**20:
-            fits = self.low + int(self.budget_mb * 2**20) // (4 * R)
-            remedy = f"high={fits} would fit" if fits > self.low else "no high would fit"
+        low, high = self._widest(N)
+        cell = R * (12 if self.moves else 4)
+        if cell * (high - low) > self.budget_mb * 2**20:
+            fits = low + int(self.budget_mb * 2**20) // cell
+            remedy = f"high={fits} would fit" if fits > low else "no high would fit"
             raise ResourceError(
-                f"NeighbourBand(low={self.low}, high={self.high}) keeps {width} neighbours of {R} "
-                f"candidates, {4 * R * width / 2**20:.1f} MB, above budget_mb={self.budget_mb:g}; "
-                f"{remedy}, or raise budget_mb"
+                f"NeighbourBand(low={low}, high={high}) keeps {high - low} neighbours of {R} "
+                f"candidates, {cell * (high - low) / 2**20:.1f} MB, above "
+                f"budget_mb={self.budget_mb:g}; {remedy}, or raise budget_mb"
             )
         self.place = torch.where(needed, needed.cumsum(0) - 1, -1)
 
     def _search(self, points: Tensor) -> None:
         rows = (self.place >= 0).nonzero().squeeze(1)
-        self.band = ranked(points, rows, self.low, min(self.high, len(points) - 1))
+        self.band = ranked(points, rows, *self._widest(len(points)), nearest_first=self.moves)
+        if self.moves:
+            self.band, rank = self.band.sort(dim=1)
+            self.rank, self.at = rank.int(), rank.argsort(dim=1).int()

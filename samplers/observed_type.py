@@ -63,6 +63,7 @@ class ObservedType(Proposal):
         self.within = check_range(within, "within", "ObservedType", 0, 1)
         self.pools = check_pools(pools)
         self.register_buffer("keys", torch.empty(0, dtype=torch.int64))
+        self.found: Positives | None = None  # the keys as pairs of type and entity
 
     def prepare(self, training: Training) -> None:
         """Collect what each relation has on each side."""
@@ -79,7 +80,8 @@ class ObservedType(Proposal):
             2 * data.num_relations,
             data.num_entities,
         )
-        self.keys = found.keys.to(self.keys.device)
+        self.found = found.to(self.keys.device)
+        self.keys = self.found.keys
 
     def draw(self, ask: Ask) -> Negatives:
         """Draw ids (G, K) and their exact log-probability."""
@@ -106,7 +108,12 @@ class ObservedType(Proposal):
         return mean_of_rows(q, len(ids)).log()
 
     def _pairs(self, num_candidates: int) -> Positives:
-        return Positives.of_keys(self.keys, 0, num_candidates)
+        """Return the pairs, which are looked up faster the longer they are kept."""
+        if self.found is None or self.found.keys is not self.keys:  # moved, or read from a state
+            before = None if self.found is None else self.found.num_rows
+            rows = before or int(self.keys[-1]) // num_candidates + 1
+            self.found = Positives.of_keys(self.keys, rows, num_candidates)
+        return self.found
 
     def _types(self, ask: Ask) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the type of each row, its first key, its size and the row's rho, (M,) each."""

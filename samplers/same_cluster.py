@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 
+from ..datasets.errors import DataWarning
 from ..datasets.training import Training
 from .base import Ask, Negatives, Proposal
 from .clusters import Clusters
@@ -35,7 +37,8 @@ class SameCluster(Proposal):
 
     Args:
         num: K, draws in a pool.
-        clusters: C, clusters wanted; fewer when there are fewer candidates.
+        clusters: C, clusters wanted; fewer when there are fewer candidates. Where none has a second
+            member, that is said once.
         within: rho, the probability to draw inside the cluster; the hardness.
         refresh_every: steps between two clusterings of the live table; the next one goes on from
             the last centroids.
@@ -44,6 +47,7 @@ class SameCluster(Proposal):
             graph), or the path of a labels or feature file; `Clusters` says more.
         balanced: no cluster of more than ceil(N / C) candidates.
         components: width that principal components reduce a feature file to; 0 leaves it.
+        whiten: give all directions of a feature file one spread, weighted by training counts.
 
     Shapes: ids and log_q (G, K), valid (M, K).
     Cost: O(G K) a draw; a refresh reads the table a few times, between steps.
@@ -62,19 +66,22 @@ class SameCluster(Proposal):
         by: str = "table",
         balanced: bool = False,
         components: int = 0,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
         self.num = check_num(num, owner)
         self.within = check_range(within, "within", owner, 0, 1)
         self.pools = check_pools(pools)
+        self.told = False
         self.clusters = Clusters(
-            clusters, by, refresh_every, balanced, components, self.least == 1, owner
+            clusters, by, refresh_every, balanced, components, self.least == 1, owner, whiten
         )
 
     def prepare(self, training: Training) -> None:
         """Cluster what does not change: the graph, labels, features."""
         self.clusters.prepare(training)
+        self._warn_of_singles()
 
     def due(self, step: int) -> bool:
         """Say yes at step 0 and every `refresh_every` steps; never when nothing is drawn within."""
@@ -83,6 +90,21 @@ class SameCluster(Proposal):
     def refresh(self, table: Tensor, generator: torch.Generator | None) -> None:
         """Cluster the table (N, D)."""
         self.clusters.refresh(table, generator)
+        self._warn_of_singles()
+
+    def _warn_of_singles(self) -> None:
+        """Say once that no cluster has a second member, so that every draw is uniform."""
+        size = self.clusters.size
+        if self.told or not len(size) or int(size.max()) >= self.least:
+            return
+        self.told, num = True, len(self.clusters.label)
+        warnings.warn(
+            f"{type(self).__name__} found {num} clusters of one candidate each, by "
+            f"{self.clusters.by!r}, and draws uniformly; lower clusters below {num} or choose "
+            "another source",
+            DataWarning,
+            stacklevel=3,
+        )
 
     def target(self, positive: Tensor) -> Tensor:
         """(M,) positives -> (M,) the clusters to draw from."""

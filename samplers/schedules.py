@@ -166,12 +166,21 @@ def value_of(number: Number, epoch: float) -> float:
     return number.at(epoch) if isinstance(number, Hardness) else float(number)
 
 
+def whole_of(number: int | Hardness, epoch: float) -> int:
+    """Return the value of a number of columns, ranks or rows at an epoch, rounded."""
+    return round(number.at(epoch)) if isinstance(number, Hardness) else number
+
+
+def ends_of(number: Number) -> tuple[float, ...]:
+    """Return the least and the greatest value of a hardness number."""
+    return number.ends() if isinstance(number, Hardness) else (float(number), float(number))
+
+
 def check_range(
     number: Number, name: str, owner: str, low: float = -math.inf, high: float = math.inf
 ) -> Number:
     """Return the number if all its values lie in [low, high]."""
-    ends = number.ends() if isinstance(number, Hardness) else (float(number),)
-    for value in ends:
+    for value in ends_of(number):
         if not low <= value <= high:
             inside = f"in [{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
             raise UsageError(f"{name}={value:g} in {owner} must be {inside}; change it")

@@ -34,7 +34,8 @@ class Sinkhorn(Refiner):
             epsilons need more.
         marginal: b; "uniform" over the columns, or "counts": in proportion to a power of how often
             the candidate occurs in training.
-        power: of the counts; 1 uses a candidate as often as it is a positive.
+        power: of the counts; 1 uses a candidate as often as it is a positive. May be a
+            schedule.
 
     Shapes: scores (M, K) of a pool (1, K) -> weight (M, K).
     Cost: O(iterations M K) and three (M, K) tensors, nothing is scored again.
@@ -48,7 +49,7 @@ class Sinkhorn(Refiner):
         epsilon: Annotated[Number, FloatDistribution(0.1, 10.0, log=True)] = 1.0,
         iterations: Annotated[int, IntDistribution(0, 50)] = 20,
         marginal: Literal["uniform", "counts"] = "uniform",
-        power: Annotated[float, FloatDistribution(-0.5, 1.0)] = 1.0,
+        power: Annotated[Number, FloatDistribution(-0.5, 1.0)] = 1.0,
     ) -> None:
         super().__init__()
         self.epsilon = check_range(epsilon, "epsilon", "Sinkhorn", 1e-6)
@@ -56,7 +57,8 @@ class Sinkhorn(Refiner):
             raise UsageError(f"iterations={iterations} in Sinkhorn must be at least 0; raise it")
         if marginal not in ("uniform", "counts"):
             raise UsageError(f"marginal={marginal!r} in Sinkhorn; use 'uniform' or 'counts'")
-        self.iterations, self.marginal, self.power = iterations, marginal, float(power)
+        self.iterations, self.marginal = iterations, marginal
+        self.power = check_range(power, "power", "Sinkhorn")
         self.register_buffer("log_count", torch.empty(0))
 
     def prepare(self, training: Training) -> None:
@@ -105,7 +107,7 @@ class Sinkhorn(Refiner):
             raise UsageError(
                 "Sinkhorn(marginal='counts') has no counts; prepare it with the training data first"
             )
-        return self.power * self.log_count[ids]
+        return value_of(self.power, self.epoch) * self.log_count[ids]
 
 
 def _below(kernel: Tensor, valid: Tensor | None, low: float) -> Tensor:

@@ -11,13 +11,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
-from scipy import sparse
-from scipy.sparse import csgraph
 from torch import Tensor
 
 from ..datasets.errors import UsageError
 from ..datasets.training import Training
 from .batches import BatchSampler, checked_size, random_order, shuffled
+from .schedules import Number, check_range, value_of
 
 
 class Paths(NamedTuple):
@@ -48,7 +47,8 @@ class Subgraph(BatchSampler):
 
     Args:
         steps: of a walk.
-        restart: probability of going back before each step.
+        restart: probability of going back before each step; small reaches far. May be a schedule,
+            of whole epochs.
         beta: 0 walks without bias, 1 avoids hubs.
         visits: triples walked over for each triple of a batch.
     Cost: `visits` n draws an epoch, each a binary search over 2 n numbers, on the CPU.
@@ -58,7 +58,7 @@ class Subgraph(BatchSampler):
     def __init__(
         self,
         steps: Annotated[int, IntDistribution(5, 200, log=True)] = 50,
-        restart: Annotated[float, FloatDistribution(0.0, 0.5)] = 0.04,
+        restart: Annotated[Number, FloatDistribution(0.0, 0.5)] = 0.04,
         *,
         beta: Annotated[float, FloatDistribution(0.0, 2.0)] = 1.0,
         visits: float = 4.0,
@@ -68,9 +68,8 @@ class Subgraph(BatchSampler):
             raise UsageError(
                 f"steps={steps} and visits={visits} in Subgraph must be at least 1 and above 0"
             )
-        if not 0 <= restart <= 1:
-            raise UsageError(f"restart={restart} in Subgraph is no probability; use 0 to 1")
-        self.steps, self.restart, self.beta, self.visits = steps, restart, beta, visits
+        self.restart = check_range(restart, "restart", "Subgraph", 0, 1)
+        self.steps, self.beta, self.visits = steps, beta, visits
         self.paths: Paths | None = None  # follows from the data, so no checkpoint holds it
 
     def prepare(self, training: Training, view: Any, batch_size: int) -> None:
@@ -88,7 +87,8 @@ class Subgraph(BatchSampler):
         n = len(view)
         paths = self.paths or paths_of(view, self.beta)
         G = -(-n // checked_size(batch_size))
-        first = self._meet(paths, n, G, batch_size, generator)
+        restart = value_of(self.restart, epoch)
+        first = self._meet(paths, n, G, batch_size, restart, generator)
         first = _join(first, view.head.long().cpu(), view.tail.long().cpu(), G, self.steps)
         anywhere = torch.randint(G, (paths.parts,), generator=generator)
         first = torch.where(first < 0, anywhere[paths.part], first)  # parts without a centre
@@ -98,7 +98,13 @@ class Subgraph(BatchSampler):
         return shuffled(list(order.split(batch_size)), generator)
 
     def _meet(
-        self, paths: Paths, n: int, G: int, batch_size: int, generator: torch.Generator | None
+        self,
+        paths: Paths,
+        n: int,
+        G: int,
+        batch_size: int,
+        restart: float,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Walk from G centres; return ``step * G + centre`` of each triple's first visit, or -1."""
         each = max(2, -(-int(self.visits * batch_size) // self.steps))  # walkers of a centre
@@ -111,7 +117,7 @@ class Subgraph(BatchSampler):
         )
         ends = torch.stack([entity, paths.other[at]], 1)  # (G, 2)
         start = ends[:, torch.arange(each) % 2].flatten()  # (W,)
-        met = walk(paths, start, self.steps, self.restart, generator)  # (W, steps)
+        met = walk(paths, start, self.steps, restart, generator)  # (W, steps)
         centre = torch.arange(G).repeat_interleave(each)
         key = (1 + torch.arange(self.steps)) * G + centre[:, None]
         never = (self.steps + 1) * G
@@ -133,6 +139,9 @@ def paths_of(view: Any, beta: float) -> Paths:
     other = other[order]
     cdf = torch.zeros(2 * n + 1, dtype=torch.float64)
     cdf[1:] = degree[other].double().pow(-beta).cumsum(0)
+    from scipy import sparse  # only where it is needed; 20 MB
+    from scipy.sparse import csgraph
+
     graph = sparse.coo_matrix((np.ones(n), (head.numpy(), tail.numpy())), (E, E))
     parts, part = csgraph.connected_components(graph, directed=False)
     part = torch.from_numpy(part).long()[head]

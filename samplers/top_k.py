@@ -55,6 +55,6 @@ class TopK(Choice):
             return super().columns(pool)
         return max(1, round(value_of(self.share, self.epoch) * pool))
 
-    def keys(self, scores: Tensor, ask: Ask) -> Tensor:
+    def keys(self, scores: Tensor, valid: Tensor | None, ask: Ask) -> Tensor:
         """Order by score."""
         return scores

@@ -1,8 +1,7 @@
 """The index of closed forms: for each method the limits and identities its formula must have.
 
 One row a method, and every one looks at the component a recipe names. What a method does beside
-its limits is tested in the file of that component. Zipfian whitening has no row: nothing in a run
-whitens a table.
+its limits is tested in the file of that component.
 """
 
 import math
@@ -62,6 +61,7 @@ from hardneg.samplers import (
     TopK,
 )
 from hardneg.samplers.base import Live
+from hardneg.samplers.principal import principal, whiten
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 M, K, N, D = 4, 6, 20, 3
@@ -399,11 +399,13 @@ def _():
 
 @row("TAS-B bins")
 def _():
-    """One bin is any pair alike; a window without narrowness is that bin, whatever its centre."""
-    scores, ask = random(1, K).expand(30_000, K), asking()
-    ask = ask._replace(positive_score=torch.zeros(30_000, dtype=torch.float64))
-    kept, _ = AmbiguousWindow(0.0, -2.0, 1).refine(Negatives(torch.arange(K)[None]), scores, ask)
-    assert follows(kept.ids, torch.full((K,), 1 / K).double())
+    """One bin is any pair alike; of several each that is not empty comes as often."""
+    scores, ask = torch.tensor([[0.0, 0.1, 0.2, 0.9, 3.9, 4.0]]).expand(30_000, K), asking()
+    ask = ask._replace(positive_score=torch.zeros(30_000))
+    pool = Negatives(torch.arange(K)[None])
+    for bins, law in ((1, [1 / 6] * 6), (4, [1 / 8] * 4 + [1 / 4] * 2)):
+        kept, _ = AmbiguousWindow(0.0, -2.0, 1, bins).refine(pool, scores, ask)
+        assert follows(kept.ids, torch.tensor(law).double())
 
 
 @row("NGAME")
@@ -503,6 +505,18 @@ def _():
     close(term.features_table.grad, want)
 
 
+@row("Zipfian whitening")
+def _():
+    """As SameCluster(by=FILE, whiten=True) does with features before it clusters them."""
+    x, p = random(N, D), torch.arange(1, N + 1).double() / (N * (N + 1) / 2)
+    found = whiten(x, torch.arange(1, N + 1))
+    close(p @ found, torch.zeros(D).double())
+    close(found.T @ (p[:, None] * found), torch.eye(D).double())
+    plain = whiten(x, torch.ones(N))
+    scale = principal(x, D).std(0, correction=0)
+    close(plain.abs(), (principal(x, D) / scale).abs())  # equal weights: principal components
+
+
 @row("RankMe")
 def _():
     for r in (1, 3, 5):
@@ -538,8 +552,8 @@ INDEX = """
     self-adversarial | gBCE | sampled softmax | corrected logQ | DCL vs InfoNCE | HCL | Debiased |
     BSL | OT negatives | CCL-K | CCL (SimpleX) | MEOW | cluster sampler | ClusterNS | DNS | SimANS |
     MixGCF | TRON top-k | Gumbel top-k | NSCaching | MW | AUC | Z-loss | MECO | MV-DHEL | DirectAU |
-    TAS-B bins | NGAME | ADORE | CET weight | RotatE | word2vec noise | CBOW | RankMe | NC2 |
-    CE chunking
+    TAS-B bins | NGAME | ADORE | CET weight | RotatE | word2vec noise | CBOW | Zipfian whitening |
+    RankMe | NC2 | CE chunking
 """
 
 

@@ -102,7 +102,10 @@ from hardneg.samplers import (
     Uniform,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.* clusters of one candidate each"),  # few candidates here
+]
 
 MODELS = {
     LightGCN: lambda log, kg: LightGCN(log, dim=8, layers=2),
@@ -148,7 +151,10 @@ REFINERS = {
     SelfAdversarial: [lambda: SelfAdversarial(0.5)],
     Tilt: [lambda: Tilt(1.0)],
     Debias: [lambda: Debias(0.1)],
-    AmbiguousWindow: [lambda: AmbiguousWindow(0.5, -1.0, 4)],
+    AmbiguousWindow: [
+        lambda: AmbiguousWindow(0.5, -1.0, 4),
+        lambda: AmbiguousWindow(0.0, num=4, bins=3),
+    ],
     GumbelTopK: [lambda: GumbelTopK(4)],
     Sinkhorn: [lambda: Sinkhorn(1.0, 5, "counts")],
     FalseNegatives: [lambda: FalseNegatives(0.95)],
@@ -182,6 +188,10 @@ TERMS = {
     SRACL: lambda: SRACL(width=4),
     MCLRec: lambda: MCLRec(),
 }  # what they do is tested in tests/terms
+SEVERAL_VIEWS = {
+    SimGCL: lambda: SimGCL(views=3, form="dhel"),
+    CL4SRec: lambda: CL4SRec(views=3, form="dhel"),
+}
 BATCH_LOSSES = {
     Clip: Clip(),
     AdaptiveMargin: AdaptiveMargin(),
@@ -395,7 +405,7 @@ def steps_of(kind):
         sequences = kind.task == "sequences" and isinstance(loss, MECO)
         if not (sequences or (kind is RotatE and isinstance(loss, ZLoss))):
             yield PROPOSALS[Uniform][0], [], loss, None
-    for term, make in TERMS.items():
+    for term, make in [*TERMS.items(), *SEVERAL_VIEWS.items()]:
         if (term in (SGL, SimGCL), kind) in ((True, LightGCN), (False, SASRec)):
             yield PROPOSALS[Uniform][0], [], SampledSoftmax(), make
 

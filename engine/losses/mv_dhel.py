@@ -50,7 +50,7 @@ class MVDHEL(BatchLoss):
 
     A query never meets another row's positive, so known positives need no mask; rows of the same
     query do not repel each other's query, nor repeats of an item each other. `mv_dhel` takes any
-    number of views, for extra terms.
+    number of views; extra terms make them (``SGL(views=4, form="dhel")``).
 
     Args:
         temperature: tau.

@@ -1,12 +1,18 @@
-"""Contrast between two views of the same rows. B rows · D width."""
+"""Contrast between views of the same rows. B rows · D width."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ...datasets.errors import UsageError
+from ..losses.mv_dhel import mv_dhel
+
+Form = Literal["infonce", "dhel"]
 
 
 def info_nce(
@@ -41,6 +47,27 @@ def info_nce(
         more = (a @ a.T / temperature).masked_fill(same | own, low)
         against = torch.cat([against, more], 1)
     return (against.logsumexp(1) - scores.diagonal()).mean()
+
+
+def dhel(views: Sequence[Tensor], temperature: float, owner: Tensor) -> Tensor:
+    """(B, D) of each view -> scalar: views of a row agree, and rows of one view repel each other.
+
+    The mean of `mv_dhel`. Rows with the same owner (B,) do not repel each other.
+    """
+    return mv_dhel(torch.stack(list(views)), owner[:, None] != owner, temperature).mean()
+
+
+def check_views(owner: str, views: int, form: str) -> None:
+    """Refuse a formula there is not, and a number of views it does not take."""
+    if form not in ("infonce", "dhel"):
+        raise UsageError(f"form={form!r} in {owner}; use 'infonce' or 'dhel'")
+    if views < 2:
+        raise UsageError(f"views={views} in {owner} must be at least 2; raise it")
+    if views > 2 and form == "infonce":
+        raise UsageError(
+            f"views={views} in {owner} are more than form='infonce' compares; use form='dhel' or "
+            "views=2"
+        )
 
 
 def check_weight(owner: str, **values: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -16,19 +16,23 @@ from ...models.base import Model, rows
 from ...models.lightgcn import LightGCN
 from ...models.propagation import Neighbours, adjacency, smooth, unique_pairs
 from .base import Look, Term
-from .contrast import check_share, check_weight, info_nce
+from .contrast import Form, check_share, check_views, check_weight, dhel, info_nce
 
 Weight = Annotated[float, FloatDistribution(1e-3, 1.0, log=True)]
 Temperature = Annotated[float, FloatDistribution(0.05, 1.0, log=True)]
+Views = Annotated[int, IntDistribution(2, 6)]
+FormOf = Annotated[Form, CategoricalDistribution(("infonce", "dhel"))]
 
 
 class _GraphViews(Term):
-    """Two views of all nodes; the batch's users and items are contrasted, each kind by itself."""
+    """Views of all nodes; the batch's users and items are contrasted, each kind by itself."""
 
-    def __init__(self, weight: float, temperature: float) -> None:
+    def __init__(self, weight: float, temperature: float, views: int, form: Form) -> None:
         super().__init__()
         check_weight(type(self).__name__, weight=weight, temperature=temperature)
+        check_views(type(self).__name__, views, form)
         self.weight, self.temperature = weight, temperature
+        self.views, self.form = views, form
 
     def prepare(self, training: Training, model: Model) -> None:
         """Refuse a model without layers to perturb."""
@@ -50,11 +54,14 @@ class _GraphViews(Term):
         model, query = look.model, look.batch.query
         assert isinstance(model, LightGCN)
         assert isinstance(query, UserQuery)
-        one, two = self.view(model, 0, look), self.view(model, 1, look)
-        total = one.new_zeros(())
+        views = [self.view(model, which, look) for which in range(self.views)]
+        total = views[0].new_zeros(())
         for ids in (query.user + model.num_items, look.batch.positive):
-            pair = rows(one, ids), rows(two, ids)
-            total = total + info_nce(*pair, self.temperature, owner=ids)
+            seen = [rows(view, ids) for view in views]
+            if self.form == "dhel":
+                total = total + dhel(seen, self.temperature, ids)
+            else:
+                total = total + info_nce(seen[0], seen[1], self.temperature, owner=ids)
         return total
 
 
@@ -70,8 +77,11 @@ class SGL(_GraphViews):
         weight: of the term.
         drop: share of the edges each graph misses.
         temperature: tau.
-    Cost: two propagations more a step, and two graphs built each epoch, O(n log n).
-    Source: Wu et al. 2021, Self-supervised Graph Learning (SGL-ED), arXiv:2010.10783.
+        views: graphs; more than two with ``form="dhel"``.
+        form: "infonce", or "dhel": the loss of `mv_dhel`, for any number of views.
+    Cost: `views` propagations more a step, and as many graphs built each epoch, O(n log n).
+    Source: Wu et al. 2021, Self-supervised Graph Learning (SGL-ED), arXiv:2010.10783; several
+        views: Koromilas et al. 2025, MV-DHEL.
     """
 
     users: Tensor
@@ -82,8 +92,10 @@ class SGL(_GraphViews):
         weight: Weight = 0.1,
         drop: Annotated[float, FloatDistribution(0.0, 0.5)] = 0.1,
         temperature: Temperature = 0.2,
+        views: Views = 2,
+        form: FormOf = "infonce",
     ) -> None:
-        super().__init__(weight, temperature)
+        super().__init__(weight, temperature, views, form)
         check_share("SGL", drop=drop)
         self.drop = drop
         self.register_buffer("users", torch.empty(0, dtype=torch.int64), persistent=False)
@@ -112,7 +124,7 @@ class SGL(_GraphViews):
         device = self.users.device
         draw = torch.Generator(device).manual_seed(mix(self.seed, self.epoch))
         graphs = []
-        for _ in range(2):
+        for _ in range(self.views):
             keep = torch.rand(len(self.users), generator=draw, device=device) >= self.drop
             part = self.users[keep], self.items[keep]
             graphs.append(adjacency(*part, model.num_users, model.num_items))
@@ -141,7 +153,9 @@ class SimGCL(_GraphViews):
         weight: of the term.
         eps: length of the noise.
         temperature: tau.
-    Cost: two propagations and 2 L V D random numbers more a step.
+        views: propagations; more than two with ``form="dhel"``.
+        form: as in `SGL`.
+    Cost: `views` propagations more a step, and L V D random numbers for each.
     Source: Yu et al. 2022, Are Graph Augmentations Necessary? (SimGCL), arXiv:2112.08679.
     """
 
@@ -150,8 +164,10 @@ class SimGCL(_GraphViews):
         weight: Weight = 0.1,
         eps: Annotated[float, FloatDistribution(0.01, 1.0, log=True)] = 0.1,
         temperature: Temperature = 0.2,
+        views: Views = 2,
+        form: FormOf = "infonce",
     ) -> None:
-        super().__init__(weight, temperature)
+        super().__init__(weight, temperature, views, form)
         check_weight("SimGCL", eps=eps)
         self.eps = eps
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated
 
 import torch
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
 
 from ...datasets.batch import SequenceQuery
@@ -19,7 +19,7 @@ from ...models.sasrec import SASRec
 from ...samplers.neighbours import ranked
 from . import augment
 from .base import Look, Term
-from .contrast import check_share, check_weight, info_nce
+from .contrast import Form, check_share, check_views, check_weight, dhel, info_nce
 
 Share = Annotated[float, FloatDistribution(0.0, 0.9)]
 Weight = Annotated[float, FloatDistribution(1e-3, 1.0, log=True)]
@@ -27,7 +27,7 @@ Temperature = Annotated[float, FloatDistribution(0.05, 2.0, log=True)]
 
 
 class SequenceViews(Term, ABC):
-    """Makes two changed copies of each sequence; subclasses say how they are contrasted."""
+    """Makes changed copies of each sequence; subclasses say how they are contrasted."""
 
     neighbours: Tensor
 
@@ -103,15 +103,20 @@ class SequenceViews(Term, ABC):
     def forward(self, look: Look) -> Tensor:
         """Return a scalar."""
 
-    def two(self, look: Look) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both views (B, D) and who the sequences belong to (B,)."""
+    def copies(self, look: Look, num: int) -> tuple[list[Tensor], Tensor]:
+        """Return so many views (B, D) and who the sequences belong to (B,)."""
         query = look.batch.query
         assert isinstance(query, SequenceQuery)
         views = [
-            look.model.encode(self.change(query, look.generator), look.nodes) for _ in range(2)
+            look.model.encode(self.change(query, look.generator), look.nodes) for _ in range(num)
         ]
         last = query.lengths.cumsum(0) - 1  # predictions are listed sequence by sequence
-        return views[0], views[1], look.batch.row[last]
+        return views, look.batch.row[last]
+
+    def two(self, look: Look) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both views (B, D) and who the sequences belong to (B,)."""
+        (one, two), owner = self.copies(look, 2)
+        return one, two, owner
 
 
 class CL4SRec(SequenceViews):
@@ -129,8 +134,12 @@ class CL4SRec(SequenceViews):
         features: "table" (the item table as training starts, e.g. from a co-occurrence start) or a
             file of item vectors; read only for `substitute`.
         num_neighbours: near items to pick from.
-    Cost: two encodes more of the batch, at one position each, and 8 B^2 bytes of scores.
-    Source: Xie et al. 2020, CL4SRec, arXiv:2010.14395; substitution as in Liu et al. 2021, CoSeRec.
+        views: copies; more than two with ``form="dhel"``.
+        form: "infonce" as above, or "dhel": the loss of `mv_dhel`, for any number of views.
+    Cost: `views` encodes more of the batch, at one position each, and 8 B^2 bytes of scores (12 B^2
+        a view for "dhel").
+    Source: Xie et al. 2020, CL4SRec, arXiv:2010.14395; substitution as in Liu et al. 2021, CoSeRec;
+        several views: Koromilas et al. 2025, MV-DHEL.
     """
 
     def __init__(
@@ -143,13 +152,19 @@ class CL4SRec(SequenceViews):
         substitute: Share = 0.0,
         features: str = "table",
         num_neighbours: int = 10,
+        views: Annotated[int, IntDistribution(2, 6)] = 2,
+        form: Annotated[Form, CategoricalDistribution(("infonce", "dhel"))] = "infonce",
     ) -> None:
+        check_views("CL4SRec", views, form)
         shares = {"crop": crop, "mask": mask, "reorder": reorder, "substitute": substitute}
         super().__init__(weight, temperature, shares, features, num_neighbours)
+        self.views, self.form = views, form
 
     def forward(self, look: Look) -> Tensor:
         """Return the contrast, both ways round."""
-        one, two, owner = self.two(look)
+        (one, two, *more), owner = self.copies(look, self.views)
+        if self.form == "dhel":
+            return dhel([one, two, *more], self.temperature, owner)
         return 0.5 * (
             info_nce(one, two, self.temperature, owner=owner, within=True)
             + info_nce(two, one, self.temperature, owner=owner, within=True)

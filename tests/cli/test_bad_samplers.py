@@ -42,7 +42,7 @@ NEGATIVES = [
     ("Given('@bad/none.csv')", "", DATA, r"none\.csv"),
     ("Given('')", "", USAGE, r"path='' in Given names no file; give a table"),
     # out of range
-    ("Popularity(8,beta=1.5)", "", USAGE, r"beta=1\.5 in Popularity is outside \[-0\.5, 1\]"),
+    ("Popularity(8,beta=1.5)", "", USAGE, r"beta=1\.5 in Popularity must be in \[-0\.5, 1\]"),
     ("Uniform(8)|Tilt(-1)", "", USAGE, r"beta=-1 in Tilt must be at least 0; change it"),
     ("Uniform(8)|Tilt(Linear(1,-1,1))", "", USAGE, r"beta=-1 in Tilt must be at least 0"),
     ("Uniform(8)|Debias(1.0)", "", USAGE, r"tau_plus=1 in Debias must be in \[0, 0\.99\]"),
@@ -53,7 +53,12 @@ NEGATIVES = [
     ("SameCluster(8,within=2)", "", USAGE, r"within=2 in SameCluster must be in \[0, 1\]"),
     ("CrossBatch(8,keep=0)", "", USAGE, r"keep=0 in CrossBatch leaves no negatives; use more"),
     ("Generator(8,temperature=0)", "", USAGE, r"temperature=0 in Generator must be at least"),
-    ("Uniform(8)|Propensity(clip=0)", "", USAGE, r"clip=0\.0 in Propensity must be in \(0, 1\]"),
+    ("Uniform(8)|SkipTop(-1)", "", USAGE, r"num=-1 in SkipTop must be at least 0; change it"),
+    ("Uniform(8)|Mix(1,'pairs',among=0)", "", USAGE, r"among=0 in Mix must be at least 1"),
+    ("Uniform(8)|Adaptive(p=0)", "", USAGE, r"p=0 in Adaptive must be in \[-10, -1\]; change it"),
+    ("Uniform(8)|AmbiguousWindow(num=4,bins=0)", "", USAGE, r"bins=0 in AmbiguousWindow must be"),
+    ("SameCluster(8,whiten=True)", "", USAGE, r"whiten=True in SameCluster .* no feature file; n"),
+    ("Uniform(8)|Propensity(clip=0)", "", USAGE, r"clip=0 in Propensity must be in \(0, 1\]"),
     # schedules
     (
         "Uniform(8)|Tilt(Linear(0,2,epochs=10))",
@@ -67,11 +72,36 @@ NEGATIVES = [
         USAGE,
         r"TopK\.num still moves at epoch 6 but the run has 3; shorten",
     ),
+    (
+        "Mixture(InBatch(),SameCluster(8,within=Cosine(0,1,epochs=9)))|TopK(4)",
+        "epochs=3",
+        USAGE,
+        r"SameCluster\.within still moves at epoch 9 but the run has 3; shorten",
+    ),
+    (
+        "NeighbourBand(8,low=Steps((9,4,1),(2,7)),high=20)",
+        "epochs=3",
+        USAGE,
+        r"NeighbourBand\.low still moves at epoch 7 but the run has 3; shorten",
+    ),
+    (
+        "InBatch()",
+        "batches=ClusterBatch(clusters=8,size=Doubling(1,64,every=5)) epochs=3",
+        USAGE,
+        r"batches: ClusterBatch\.size still moves at epoch 30 but the run has 3; shorten",
+    ),
+    (
+        "NeighbourBand(8,low=Linear(0,50,epochs=2),high=40)",
+        "",
+        USAGE,
+        r"low=40, high=40 in NeighbourBand at epoch 1\.\d+ must be 0 <= low < high",
+    ),
     ("Uniform(8)|Tilt(Linear(0,2,epochs=0))", "", USAGE, r"epochs=0.* in Linear must be above 0"),
     ("Uniform(8)|Tilt(Doubling(0,2))", "", USAGE, r"Doubling.* needs 0 < start <= limit"),
     # a loss that needs log_q
     ("Uniform(8)|TopK(4)", "loss=MECO()", USAGE, r"MECO needs log_q.*e\.g\. Uniform\(256\)"),
     ("Hardest(8)", "loss=SampledSoftmax(form='corrected')", USAGE, r"needs log_q.*form='infonce'"),
+    ("Cache(8)", "loss=SampledSoftmax(correct=True)", USAGE, r"needs log_q"),
     ("Uniform(8)|TopK(4)", "loss=WARP()", USAGE, r"WARP needs log_q.*leave them out"),
     # stages that do not fit
     ("Uniform(8,pools='own')|Sinkhorn()", "", USAGE, r"Sinkhorn needs one pool .*; use pools=1"),
@@ -162,3 +192,15 @@ def test_one_cluster_trains_uniformly_and_says_so(ask):
     answer = ask(LOG, "SameCluster(8,by='@bad/one.csv')", "epochs=1 --out run")
     assert answer.code == 0, answer.err
     assert re.search(r"found one cluster only.*draws uniformly; raise clusters", answer.err)
+
+
+def test_clusters_of_one_train_uniformly_and_say_so(ask):
+    answer = ask(LOG, "SameCluster(8,clusters=200)", "epochs=2 --out run")
+    assert answer.code == 0, answer.err
+    found = re.findall(
+        r"found 30 clusters of one candidate each.*draws uniformly; lower clusters below 30",
+        answer.err,
+    )
+    assert len(found) == 1
+    answer = ask(LOG, "NearCluster(8,clusters=200)", "epochs=1 --out near")  # the nearest candidate
+    assert (answer.code, "clusters of one" in answer.err) == (0, False)

@@ -48,7 +48,7 @@ def test_a_positive_below_minus_alpha_gets_the_hardest(make_ask):
 
 
 def test_bad_numbers_are_refused():
-    with pytest.raises(UsageError, match=r"p=0 in Adaptive is outside \[-10, -1\]"):
+    with pytest.raises(UsageError, match=r"p=0 in Adaptive must be in \[-10, -1\]"):
         Adaptive(p=0)
     with pytest.raises(UsageError, match="beta=-1 in Adaptive must be at least 0"):
         Adaptive(beta=-1)

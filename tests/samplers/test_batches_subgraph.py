@@ -95,7 +95,7 @@ def test_companions_share_entities():
     [
         ({"steps": 0}, "steps=0 and visits=4.0 in Subgraph must be"),
         ({"visits": 0.0}, "visits=0.0 in Subgraph"),
-        ({"restart": 1.5}, "restart=1.5 in Subgraph is no probability; use 0 to 1"),
+        ({"restart": 1.5}, "restart=1.5 in Subgraph must be in"),
     ],
 )
 def test_bad_numbers(kwargs, message):

@@ -53,6 +53,12 @@ def expected(weights, num):
         (lambda k: GumbelTopK(k), lambda s: math.exp(s)),
         (lambda k: AmbiguousWindow(1.5, -0.5, k), lambda s: math.exp(-1.5 * (s - 0.3) ** 2)),
         (lambda k: AmbiguousWindow(0.0, -0.5, k), lambda s: 1.0),
+        # Bins of the valid scores, -1 to 1.2, by thirds: {-1}, {0, .3}, {.9, 1.2}.
+        (lambda k: AmbiguousWindow(0.0, 0.0, k, bins=3), lambda s: 1.0 if s < -0.3 else 0.5),
+        (
+            lambda k: AmbiguousWindow(1.5, -0.5, k, bins=3),
+            lambda s: math.exp(-1.5 * (s - 0.3) ** 2) / (1 if s < -0.3 else 2),
+        ),
     ],
 )
 def test_draws_without_replacement_by_enumeration(refiner, weigh, num, make_ask):
@@ -90,7 +96,10 @@ def test_the_window_is_symmetric(make_ask):
     assert kept.ids.double().mean().item() == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("refiner", [GumbelTopK(3), AmbiguousWindow(num=3), TopK(3)])
+BINNED = AmbiguousWindow(0.0, num=3, bins=4)
+
+
+@pytest.mark.parametrize("refiner", [GumbelTopK(3), AmbiguousWindow(num=3), BINNED, TopK(3)])
 @pytest.mark.parametrize("scale", [1.0, 1e9, -1e9, 1e30])
 def test_not_valid_ones_come_only_where_others_run_out(refiner, scale, make_ask):
     valid = torch.tensor([[False, True, False, True, False], [False] * 5])

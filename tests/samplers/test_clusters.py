@@ -124,7 +124,9 @@ def test_one_cluster_is_uniform_and_says_so_once(kind, make_ask):
 
 def test_singletons_fall_back_to_uniform(make_ask):
     ask = make_ask(M=4, N=12, known=0)
-    sampler = refreshed(ask, clusters=12)
+    with pytest.warns(DataWarning, match="12 clusters of one .*; lower clusters below 12"):
+        sampler = refreshed(ask, clusters=12)
+    sampler.refresh(ask.table, ask.generator)  # said once
     sampler.clusters._sort(torch.arange(12))
     negatives = sampler.propose(ask)
     torch.testing.assert_close(negatives.log_q.exp(), torch.full_like(negatives.log_q, 1 / 12))

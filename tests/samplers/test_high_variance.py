@@ -180,7 +180,10 @@ def test_extreme_scores(scale):
         (lambda: HighVariance(9, cache=8), r"num=9 exceeds cache=8 in HighVariance; raise cache"),
         (lambda: HighVariance(0), r"num=0 in HighVariance"),
         (lambda: HighVariance(epochs=1), r"epochs=1 in HighVariance must be at least 2"),
-        (lambda: HighVariance(temperature=0), r"temperature=0 above 0"),
+        (
+            lambda: HighVariance(temperature=0),
+            r"temperature=0 in HighVariance must be at leas",
+        ),
         (lambda: HighVariance(alpha=-1.0), r"alpha=-1 in HighVariance must be at least 0"),
         (lambda: HighVariance(alpha=Linear(-2, 1)), r"alpha=-2 in HighVariance"),
         (lambda: prepared(cache=99), r"cache=99 in HighVariance exceeds the 30 candidates"),

@@ -135,7 +135,7 @@ def test_a_step_never_looks_at_a_value(proposal):
     weighed.prepare(Training(torch.arange(N)))
     weighed.refresh(torch.randn(N, D), torch.Generator().manual_seed(0))
     guarded = guarded | weighed.to("meta")
-    contrast = Tilt() | Debias(0.1) | AmbiguousWindow(num=6) | GumbelTopK(4)
+    contrast = Tilt() | Debias(0.1) | AmbiguousWindow(num=6, bins=3) | GumbelTopK(4)
     for sampler in (
         proposal,
         proposal | SelfAdversarial(0.5) | TopK(4),

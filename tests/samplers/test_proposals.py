@@ -30,7 +30,10 @@ from hardneg.samplers import (
     Uniform,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.* clusters of one candidate each"),  # few candidates here
+]
 
 DRAWS = 40_000  # a pool; several pools make the 1e5
 PROPOSALS = {

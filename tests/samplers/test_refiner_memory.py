@@ -50,6 +50,7 @@ LARGEST = [
     (Tilt(1.0), MK),
     (Debias(0.1), MK),
     (AmbiguousWindow(num=8), MK),
+    (AmbiguousWindow(num=8, bins=16), MK),
     (GumbelTopK(8), MK),
     (Adaptive(8), MK),
     (Sinkhorn(), max(MK, M * (K + 1))),

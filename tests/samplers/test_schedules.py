@@ -203,9 +203,26 @@ def test_a_schedule_longer_than_the_run_is_refused(negatives, small, tmp_path):
         fit(small, tmp_path / "run", negatives=f"Uniform(16) | {negatives}")
 
 
-def test_a_scheduled_run_resumes_exactly(small, tmp_path, monkeypatch):
-    whole = fit(small, tmp_path / "whole")
-    constant = fit(small, tmp_path / "constant", negatives="Uniform(16) | TopK(16) | Tilt(0)")
+RESUMED = [
+    (SETTINGS["negatives"], "Uniform(16) | TopK(16) | Tilt(0)"),
+    (
+        "Popularity(16, beta=Linear(0, 1, epochs=3)) | SkipTop(Steps((0, 3), (1,))) "
+        "| TopK(Doubling(2, 8, every=1))",
+        "Popularity(16, beta=0.0) | SkipTop(0) | TopK(2)",
+    ),
+    (
+        "NeighbourBand(16, low=Linear(9, 2, epochs=3), high=20, refresh_every=4) "
+        "| Propensity(Cosine(0.1, 1, epochs=3)) | SelfAdversarial(Constant(0.5))",
+        "NeighbourBand(16, low=9, high=20, refresh_every=4) | Propensity(0.1) "
+        "| SelfAdversarial(0.5)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("moving", "still"), RESUMED, ids=["refiners", "proposal", "band"])
+def test_a_scheduled_run_resumes_exactly(moving, still, small, tmp_path, monkeypatch):
+    whole = fit(small, tmp_path / "whole", negatives=moving)
+    constant = fit(small, tmp_path / "constant", negatives=still)
     usual, count = Reporter.advance, [0]
 
     def advance(self, *args):
@@ -217,7 +234,7 @@ def test_a_scheduled_run_resumes_exactly(small, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "advance", advance)
         with pytest.raises(Interrupted):
-            fit(small, tmp_path / "cut")
+            fit(small, tmp_path / "cut", negatives=moving)
     cut = api.resume(tmp_path / "cut", quiet=True)
     runs = (whole, cut, constant)
     weights = [checkpoint.load(run.folder / "state" / "state.safetensors")["model"] for run in runs]

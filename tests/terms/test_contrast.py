@@ -11,7 +11,7 @@ from hardneg.datasets.training import Training
 from hardneg.engine.losses import SampledSoftmax
 from hardneg.engine.step import batch_loss
 from hardneg.engine.terms import SGL, SRACL, CL4SRec, Look, MCLRec, SimGCL
-from hardneg.engine.terms.contrast import info_nce
+from hardneg.engine.terms.contrast import dhel, info_nce
 from hardneg.engine.terms.mclrec import too_easy
 from hardneg.models.lightgcn import LightGCN
 from hardneg.models.rotate import RotatE
@@ -26,6 +26,9 @@ TERMS = {
     "CL4SRec": lambda: CL4SRec(substitute=0.3),
     "SRACL": lambda: SRACL(width=5),
     "MCLRec": lambda: MCLRec(),
+    "SGL of four": lambda: SGL(drop=0.2, views=4, form="dhel"),
+    "SimGCL of three": lambda: SimGCL(views=3, form="dhel"),
+    "CL4SRec of three": lambda: CL4SRec(temperature=0.2, views=3, form="dhel"),
 }
 
 
@@ -47,6 +50,39 @@ def test_naive_loop(within):
     assert got.item() == pytest.approx(total / 4, rel=1e-5)
 
 
+@pytest.mark.parametrize("num", [2, 4])
+def test_several_views_in_a_naive_loop(num):
+    """Views of a row agree; rows of a view repel each other, but for those of one owner."""
+    views = torch.randn(num, 4, 3, generator=torch.Generator().manual_seed(0))
+    owner, tau, total = [0, 1, 0, 2], 0.5, 0.0
+
+    def cos(x, y):
+        return F.cosine_similarity(x, y, dim=0).item() / tau
+
+    for i in range(4):
+        pairs = [cos(views[a, i], views[b, i]) for a in range(num) for b in range(a)]
+        total -= math.log(sum(math.exp(c) for c in pairs))
+        for v in range(num):
+            others = [j for j in range(4) if owner[j] != owner[i]]
+            total += math.log(sum(math.exp(cos(views[v, i], views[v, j])) for j in others))
+    assert dhel(views, tau, torch.tensor(owner)).item() == pytest.approx(total / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SGL, SimGCL, CL4SRec])
+def test_every_view_is_another(kind, interactions):
+    """As many views as asked for, all different, and the order of them says nothing."""
+    model, training, batch = setting(kind.__name__, interactions)
+    term, seen = kind(views=4, form="dhel"), []
+    term.prepare(training, model)
+    look = look_of(model, batch)
+    if kind is CL4SRec:
+        seen, owner = term.copies(look, 4)
+    else:
+        seen, owner = [term.view(model, which, look) for which in range(4)], torch.arange(27)
+    assert len({tuple(view.detach().flatten().tolist()) for view in seen}) == 4
+    torch.testing.assert_close(dhel(seen, 0.2, owner), dhel(seen[::-1], 0.2, owner))
+
+
 def test_limits():
     same = torch.ones(5, 3)
     assert info_nce(same, same, 0.3).item() == pytest.approx(math.log(5), rel=1e-6)
@@ -65,7 +101,7 @@ def test_the_regulariser_is_zero_where_positive_and_best_negative_meet():
 
 def setting(name, interactions):
     torch.manual_seed(0)
-    if name in ("SGL", "SimGCL"):
+    if name.split()[0] in ("SGL", "SimGCL"):
         model = LightGCN(interactions, dim=8, layers=2)
     else:
         model = SASRec(interactions, dim=16, max_length=6, dropout=0.0)
@@ -223,6 +259,9 @@ def test_a_hidden_item_cannot_be_read(interactions):
         (lambda: CL4SRec(weight=-1), "weight=-1 in CL4SRec is negative"),
         (lambda: CL4SRec(crop=0, mask=0, reorder=0), "CL4SRec changes nothing"),
         (lambda: SRACL(num_neighbours=0), "num_neighbours=0 in SRACL must be at least 1"),
+        (lambda: SGL(views=1, form="dhel"), "views=1 in SGL must be at least 2; raise it"),
+        (lambda: SimGCL(views=3), "views=3 in SimGCL are more than .* use form='dhel' or views=2"),
+        (lambda: CL4SRec(form="nce"), "form='nce' in CL4SRec; use 'infonce' or 'dhel'"),
     ],
 )
 def test_bad_numbers_are_refused(make, match):
