@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from .evidence import Evidence, family_of, quality
+from .evidence import Evidence, family_of, is_pruned, quality
 
 BUDGETS = 8  # at most
 
@@ -75,7 +75,7 @@ def affordable(evidence: Evidence) -> list[Affordable]:
     done on a shorter run is not known.
     """
     allowed = {t.number for t in evidence.allowed}
-    pruned = {t.number for t in evidence.trials if _is_pruned(t)}
+    pruned = {t.number for t in evidence.trials if is_pruned(t)}
     steps = [
         (step, trial)
         for trial in evidence.trials
@@ -109,17 +109,13 @@ def budgets(first: float, last: float) -> list[float]:
     return found[-BUDGETS:]
 
 
-def _is_pruned(trial: FrozenTrial) -> bool:
-    return str(trial.user_attrs.get("why", "")).startswith("pruned")
-
-
 def saving(evidence: Evidence) -> Saving | None:
     """Return what pruning saved; None where nothing was pruned.
 
     A pruned trial is taken to have gone on as long as the finished ones of its family did on
     average (of the study where there is none), at its own pace.
     """
-    pruned = [t for t in evidence.trials if _is_pruned(t)]
+    pruned = [t for t in evidence.trials if is_pruned(t)]
     whole = {t.number: _last(evidence, t) for t in evidence.finished if evidence.curves[t.number]}
     if not pruned or not whole:
         return None

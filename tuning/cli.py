@@ -33,8 +33,10 @@ def tune(
     baseline: Annotated[bool, typer.Option(help="Tune uniform negatives beside the rest.")] = True,
     objectives: Annotated[str, typer.Option(help='e.g. "quality,seconds,memory"')] = "",
     limits: Annotated[str, typer.Option(help='e.g. "memory<=2G,rank_me>=8,held_out<=5%"')] = "",
-    sampler: Annotated[str, typer.Option(help="tpe, gp, random or qmc")] = "tpe",
-    pruner: Annotated[str, typer.Option(help="none, median, hyperband or wilcoxon")] = "none",
+    sampler: Annotated[str, typer.Option(help="tpe (the default), gp, random or qmc")] = "",
+    pruner: Annotated[
+        str, typer.Option(help="none (the default), median, hyperband or wilcoxon")
+    ] = "",
     subsample: Annotated[
         str, typer.Option(help='Share of the data trials train on: "0.25", or rungs "0.1,0.3,1"')
     ] = "",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..datasets.errors import ResourceError, UsageError
 from .card import is_study, read_card
-from .storage import describe, open_storage, storage_errors
+from .storage import describe, open_storage, opening_errors, whole_address
 
 HOST = "localhost"
 
@@ -33,15 +33,13 @@ def show_dashboard(
         )
     if not is_study(folder):
         raise UsageError(f"--dashboard: {folder} holds no study; make one with hardneg tune --out")
-    storage = storage or read_card(folder).get("storage", "")
-    if "***" in storage:
-        raise UsageError(f"the study is in {storage}; give --storage again, with the password")
+    storage = storage or whole_address(read_card(folder).get("storage", ""))
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise ResourceError(f"--dashboard: port {port} is taken; give another --port")
     from optuna_dashboard import run_server
 
-    with storage_errors(describe(folder, storage)):
+    with opening_errors(describe(folder, storage)):
         kept = open_storage(folder, storage)
     address = f"http://{HOST}:{port}/"
     say(f"dashboard of {folder}: {address}   stop it with Ctrl-C")

@@ -103,7 +103,10 @@ def suggest(
         space: what the family searches.
         directions: one for each objective.
     """
-    known = [_of_space(t, space) for t in trials if t.state in KNOWN]
+    # Optuna orders pruned trials by what they reported, but not where there are several objectives:
+    # without reports they are just behind all that finished.
+    several = len(directions) > 1
+    known = [_of_space(t, space, several) for t in trials if t.state in KNOWN]
     drawn = mix(seed, 0 if sampler == "qmc" else number) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -126,15 +129,18 @@ def _sequence_point(
     return found | {k: engine.sample_independent(view, frozen, k, v) for k, v in rest.items()}
 
 
-def _of_space(trial: FrozenTrial, space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _of_space(
+    trial: FrozenTrial, space: dict[str, BaseDistribution], several: bool = False
+) -> FrozenTrial:
     """Keep the arguments of the family, so that a sampler meets one space."""
+    silent = several and trial.state == TrialState.PRUNED
     return optuna.trial.create_trial(
         state=trial.state,
         values=trial.values if trial.state == TrialState.COMPLETE else None,
         params={k: v for k, v in trial.params.items() if k in space},
         distributions={k: v for k, v in trial.distributions.items() if k in space},
         system_attrs=dict(trial.system_attrs),
-        intermediate_values=trial.intermediate_values,
+        intermediate_values={} if silent else trial.intermediate_values,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,15 +13,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..datasets.errors import DataError, HardnegError, UsageError
+from ..datasets.errors import DataError, HardnegError
 from ..engine import components
 from ..engine.history import read_metrics
 from ..engine.metrics import higher_is_better
 from ..engine.recipe import Recipe, read, resolve
 from . import card as cards
 from . import storage
-
-ADDRESS = "HARDNEG_STORAGE"  # the environment variable that gives an address with its password
 
 
 class Step(NamedTuple):
@@ -49,6 +46,7 @@ class Evidence:
     finalists: tuple[dict[str, Any], ...] = ()
     test: Mapping[str, float] = field(default_factory=dict)
     tested: int | None = None  # the trial that `test` is of
+    before: tuple[int, ...] = ()  # trials that were tested at earlier starts as well
 
     @classmethod
     def open(cls, folder: str | Path) -> Evidence:
@@ -66,11 +64,14 @@ class Evidence:
     @classmethod
     def of(cls, folder: Path, record: optuna.Study) -> Evidence:
         """Return what a study folder holds whose record is open already."""
-        rows = _table(folder / "finalists.json").get("finalists", ())
-        once = _table(folder / "test.json")
+        final = read_table(folder / "finalists.json")
+        rows = final.get("finalists", ())
+        once = read_table(folder / "test.json")
         base = resolve(read(folder / "recipe.toml"))
         card = cards.read_card(folder)
-        return cls(folder, base, record, card, tuple(rows), once.get("test", {}), once.get("trial"))
+        before = tuple(final.get("before", ()) if rows else once.get("before", ()))
+        test, tested = once.get("test", {}), once.get("trial")
+        return cls(folder, base, record, card, tuple(rows), test, tested, before)
 
     @property
     def metric(self) -> str:
@@ -110,6 +111,14 @@ class Evidence:
     def ranked(self) -> list[FrozenTrial]:
         """The trials that may win, the best first."""
         return sorted(self.allowed, key=lambda t: -self.sign * quality(t))
+
+    def pruned(self, family: str, share: float) -> list[FrozenTrial]:
+        """Return a family's trials on a share of the data that were given up for what they were."""
+        return [
+            t
+            for t in self.trials
+            if is_pruned(t) and family_of(t) == family and share_of(t) == share
+        ]
 
     @property
     def sign(self) -> int:
@@ -162,6 +171,11 @@ def share_of(trial: FrozenTrial) -> float:
     return float(trial.user_attrs.get("share", 1.0))
 
 
+def is_pruned(trial: FrozenTrial) -> bool:
+    """Say whether the pruner gave a trial up; skipped ones are another thing."""
+    return str(trial.user_attrs.get("why", "")).startswith("pruned")
+
+
 def is_baseline(name: str) -> bool:
     """Say whether a family is plain uniform negatives."""
     try:
@@ -180,7 +194,8 @@ def steps_of(lines: list[dict[str, Any]], metric: str) -> list[Step]:
     ]
 
 
-def _table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a study holds; nothing where there is none."""
     if not path.exists():
         return {}
     try:
@@ -192,17 +207,11 @@ def _table(path: Path) -> dict[str, Any]:
 
 def _record(folder: Path, place: str) -> optuna.Study:
     """Load Optuna's record; nothing is begun where there is none."""
-    if "***" in place:
-        if not os.environ.get(ADDRESS):
-            raise UsageError(
-                f"the study is in {place}, and its password is written nowhere; set {ADDRESS} to "
-                "the whole address"
-            )
-        place = os.environ[ADDRESS]
+    place = storage.whole_address(place)
     if not place and not (folder / storage.DATABASE).exists():
         return optuna.create_study(directions=[StudyDirection.MAXIMIZE])  # begun, and no more
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with storage.storage_errors(storage.describe(folder, place)):
+    with storage.opening_errors(storage.describe(folder, place)):
         kept = storage.open_storage(folder, place)
         name = storage.name_of(folder, place)
         if name not in optuna.get_all_study_names(kept):

@@ -27,6 +27,7 @@ from ..engine.run import Run
 from ..engine.significance import holm, paired
 from ..engine.trainer import Trainer
 from .engines import mix
+from .evidence import read_table
 from .rungs import is_allowed
 from .setting import Setting
 
@@ -63,9 +64,23 @@ def finish(
         runs = {t.number: _train(setting, t, seeds, tell) for t in trials}
         rows = [_row(setting, trial, runs[trial.number]) for trial in trials]
         _compare(setting, rows, runs)
-        text = json.dumps({"metric": setting.base.metric, "seeds": seeds, "finalists": rows})
-        write_text(setting.folder / FILE, text + "\n")
+        found = {"metric": setting.base.metric, "seeds": seeds, "finalists": rows}
+        found["before"] = tested_before(setting.folder, [row["trial"] for row in rows])
+        write_text(setting.folder / FILE, json.dumps(found) + "\n")
     return rows
+
+
+def tested_before(folder: Path, now: Sequence[int]) -> list[int]:
+    """Return the trials that earlier starts, with fewer trials, tested and these finalists are not.
+
+    Every further look at the test part makes its figures a little too good, so it is said.
+    """
+    there = [path.name.partition("-")[0] for path in (folder / "finalists").glob("*-seed*")]
+    numbers = {int(name) for name in there if name.isdigit()}
+    once = read_table(folder / "test.json")
+    if once.get("test"):
+        numbers |= {int(once["trial"]), *once.get("before", ())}
+    return sorted(numbers - set(now))
 
 
 def choose_finalists(setting: Setting, number: int) -> list[FrozenTrial]:

@@ -1,7 +1,9 @@
 """Which knobs mattered: PED-ANOVA, and how much of it shuffled values would show as well.
 
 PED-ANOVA (Watanabe, Bansal and Hutter 2023) asks how differently a knob is distributed among the
-best trials and among all of them. With few trials that differs by chance too, so the same is
+best trials and among all of them. It needs their order alone, so pruned trials count: behind all
+that finished, as TPE orders them. Left out, a knob whose bad values are always given up early would
+look as if it did not matter. With few trials that differs by chance too, so the same is
 computed with the values shuffled among the trials: a knob below what that reaches shows nothing.
 """
 
@@ -19,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from .axis import axes_of
 from .evidence import quality
 
-ENOUGH = 10  # finished trials of a family
+ENOUGH = 10  # trials of a family
 TOP = 0.1  # the best so many count as good, but at least
 LEAST = 5  # of them
 SHUFFLES = 40
@@ -38,21 +40,26 @@ class Share(NamedTuple):
         return self.share > self.chance
 
 
-def importances(trials: Sequence[FrozenTrial], up: bool, seed: int = 0) -> list[Share]:
+def importances(
+    trials: Sequence[FrozenTrial], up: bool, seed: int = 0, pruned: Sequence[FrozenTrial] = ()
+) -> list[Share]:
     """Return the knobs of a family, the most important first; their shares add to 1.
 
     Args:
-        trials: finished ones of one family; fewer than `ENOUGH` give nothing.
+        trials: finished ones of one family. With fewer than `ENOUGH` of them and pruned ones
+            together, or without any that finished, there is nothing to say.
         up: whether more is better.
         seed: of the shuffling.
+        pruned: trials of the family that were given up.
     """
-    names = [axis.name for axis in axes_of(trials)]
-    values = np.array([quality(t) for t in trials])
-    kept = [t for t, v in zip(trials, values, strict=True) if np.isfinite(v)]
-    if len(kept) < ENOUGH or not names:
+    kept = [t for t in trials if np.isfinite(quality(t))]
+    behind = _in_order(pruned, up)
+    names = [axis.name for axis in axes_of([*kept, *behind])]
+    if not kept or len(kept) + len(behind) < ENOUGH or not names:
         return []
-    values = (-1.0 if up else 1.0) * values[np.isfinite(values)]
-    view = _points(kept, names)
+    values = (-1.0 if up else 1.0) * np.array([quality(t) for t in kept])
+    values = np.concatenate([values, values.max() + 1.0 + np.arange(len(behind))])
+    view = _points([*kept, *behind], names)
     found = _divergences(view, values, names)
     total = sum(found.values())
     if total <= 0:
@@ -62,6 +69,17 @@ def importances(trials: Sequence[FrozenTrial], up: bool, seed: int = 0) -> list[
     by_chance = {n: float(np.quantile([d[n] for d in drawn], 0.95)) for n in names}
     shares = [Share(n, found[n] / total, by_chance[n] / total) for n in names]
     return sorted(shares, key=lambda share: -share.share)
+
+
+def _in_order(pruned: Sequence[FrozenTrial], up: bool) -> list[FrozenTrial]:
+    """Return pruned trials, those that got farthest first, then by what they had reached there."""
+
+    def place(trial: FrozenTrial) -> tuple[int, float]:
+        last = max(trial.intermediate_values)
+        value = trial.intermediate_values[last]
+        return -last, (-value if up else value) if np.isfinite(value) else np.inf
+
+    return sorted((t for t in pruned if t.intermediate_values), key=place)
 
 
 def _points(trials: Sequence[FrozenTrial], names: list[str]) -> optuna.Study:

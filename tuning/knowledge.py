@@ -30,6 +30,7 @@ class Lesson(NamedTuple):
     trials: int
     best: float | None
     share: float = 1.0
+    pruned: int = 0
     why: str = ""
     shares: Sequence[Share] = ()
     marginals: Sequence[Marginal] = ()
@@ -94,20 +95,25 @@ def learn(evidence: Evidence, knobs: Sequence[str] = ()) -> Knowledge:
 
 def _lesson(evidence: Evidence, name: str, knobs: Sequence[str]) -> Lesson:
     trials = comparable([t for t in evidence.families[name] if np.isfinite(quality(t))])
-    axes = axes_of(trials)
     own = [quality(t) for t in evidence.ranked if family_of(t) == name]
     share = share_of(trials[0]) if trials else 1.0
-    begun = Lesson(name, is_baseline(name), len(trials), own[0] if own else None, share)
-    if len(trials) < ENOUGH:
+    given_up = evidence.pruned(name, share)
+    best = own[0] if own else None
+    begun = Lesson(name, is_baseline(name), len(trials), best, share, len(given_up))
+    if not trials or len(trials) + len(given_up) < ENOUGH:
         return begun._replace(
-            why=f"{len(trials)} finished trials are too few to say which knobs matter; "
+            why=f"{count(begun)} are too few to say which knobs matter; "
             f"give the family {ENOUGH} or more"
         )
-    if not axes:
+    if not axes_of([*trials, *given_up]):
         return begun._replace(why="nothing was searched here")
-    if len({quality(t) for t in trials}) == 1:
+    if len({quality(t) for t in trials}) == 1 and not given_up:
         return begun._replace(why="all trials came to the same value, so no knob shows an effect")
-    shares = importances(trials, evidence.up, evidence.base.seed)
+    shares = importances(trials, evidence.up, evidence.base.seed, given_up)
+    if len(trials) < ENOUGH:
+        few = f"{len(trials)} finished trials are too few to draw what knobs do"
+        return begun._replace(shares=shares, no_surface=few)
+    axes = axes_of(trials)
     order = [share.name for share in shares] or [axis.name for axis in axes]
     process = process_of(trials, axes)
     places = {axis.name: n for n, axis in enumerate(axes)}
@@ -116,6 +122,13 @@ def _lesson(evidence: Evidence, name: str, knobs: Sequence[str]) -> Lesson:
     return begun._replace(
         shares=shares, marginals=found, surface=drawn, no_surface=missing, spread=process.spread
     )
+
+
+def count(lesson: Lesson) -> str:
+    """Say how many trials a lesson is made of."""
+    text = f"{lesson.trials} finished"
+    text += f" and {lesson.pruned} pruned" if lesson.pruned else ""
+    return f"{text} trial{'s' if lesson.trials + lesson.pruned != 1 else ''}"
 
 
 def comparable(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

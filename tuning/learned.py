@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.console import output, show_table
 from .budget import affordable, saving
-from .evidence import Evidence
+from .evidence import Evidence, share_of
 from .importance import ENOUGH, importances
 from .knowledge import comparable
 from .live import settings
@@ -14,16 +14,20 @@ from .live import settings
 
 def learned(evidence: Evidence) -> dict[str, Any]:
     """Return importances by family, the best recipe for each budget and what pruning saved."""
-    shares = {
-        name: [s._asdict() for s in importances(comparable(own), evidence.up, evidence.base.seed)]
-        for name, own in evidence.families.items()
-    }
+    shares = {name: _shares(evidence, name) for name in evidence.families}
     saved = saving(evidence)
     return {
         "importances": shares,
         "budgets": [row._asdict() for row in affordable(evidence)],
         "pruning": None if saved is None else saved._asdict(),
     }
+
+
+def _shares(evidence: Evidence, name: str) -> list[dict[str, Any]]:
+    own = comparable(evidence.families[name])
+    pruned = evidence.pruned(name, share_of(own[0])) if own else []
+    found = importances(own, evidence.up, evidence.base.seed, pruned)
+    return [share._asdict() for share in found]
 
 
 def show_learned(evidence: Evidence) -> None:
@@ -55,7 +59,10 @@ def show_learned(evidence: Evidence) -> None:
 
 def _line(shares: list[dict[str, Any]]) -> str:
     if not shares:
-        return f"says nothing yet; give the family {ENOUGH} finished trials and something to search"
+        return (
+            f"says nothing yet; give the family {ENOUGH} trials, one of them finished, and "
+            "something to search"
+        )
     words = [
         f"{s['name']} {s['share']:.0%}"
         + ("" if s["share"] > s["chance"] else " (no more than chance)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .ready import ready
 from .rungs import FACTOR
 from .shares import WHOLE, read_shares
 from .space import as_table
+from .storage import whole_address
 from .warm import FILE, Old, open_old
 
 
@@ -38,7 +39,8 @@ class Options:
         subsample: the share of the data trials train on, or several to climb, see `read_shares`.
         warm_start: folders of earlier studies to learn from.
         storage: empty for SQLite in the folder, a journal file, or a URL.
-        sampler: tpe, gp, random or qmc. pruner: none, median, hyperband or wilcoxon.
+        sampler: tpe (the default), gp, random or qmc.
+        pruner: none (the default), median, hyperband or wilcoxon.
         until: wall-clock time of this start, such as ``2h``.
         finalists: how many of the best trials are trained anew and tested.
         seeds: how often each.
@@ -53,8 +55,8 @@ class Options:
     subsample: str | float | Sequence[float] = ""
     warm_start: Sequence[str | Path] = ()
     storage: str = ""
-    sampler: str = "tpe"
-    pruner: str = "none"
+    sampler: str = ""
+    pruner: str = ""
     until: str = ""
     finalists: int = 0
     seeds: int = 3
@@ -128,10 +130,11 @@ def prepare(
     names = list(options.objectives or kept.get("objectives", ()))
     limits = list(options.limits or kept.get("limits", ()))
     storage = options.storage or kept.get("storage", "")
-    if not options.storage and "***" in storage:
-        raise UsageError(f"the study is in {storage}; give --storage again, with the password")
+    storage = whole_address(storage) if not options.storage else storage
     baseline = options.baseline and kept.get("baseline", True)
-    check_names(options.sampler, options.pruner)
+    sampler = options.sampler or kept.get("sampler") or "tpe"
+    pruner = options.pruner or kept.get("pruner") or "none"
+    check_names(sampler, pruner)
     goal = objective(names, limits)
     found = families(base, search, chosen, baseline=baseline)
     shares = read_shares(options.subsample or kept.get("subsample", ()))
@@ -139,7 +142,8 @@ def prepare(
     begun = out is not None and (Path(out) / FILE).exists()  # then they need not be there any more
     old = [] if begun else open_old(warm, None if out is None else Path(out), storage)
     card = cards.make_card(search, chosen, baseline, names, limits, storage, shares, warm)
-    known = Options(**{**vars(options), "storage": storage})
+    card |= {"sampler": sampler, "pruner": pruner}
+    known = replace(options, storage=storage, sampler=sampler, pruner=pruner)
     return Plan(base, found, goal, card, known, shares, old, notes)
 
 

@@ -8,10 +8,13 @@ from optuna.trial import TrialState
 
 from ..engine.console import emit, output, show_metrics, show_table
 from ..engine.metrics import higher_is_better
-from .evidence import Evidence
+from .evidence import Evidence, is_pruned
 from .learned import learned, show_learned
 from .live import settings
 from .study import Study
+
+MOST = 20  # trials in a terminal; the page has them all
+WIDE = 4  # arguments that get a column of their own
 
 
 def show_study(study: Study, as_json: bool) -> None:
@@ -23,12 +26,14 @@ def show_study(study: Study, as_json: bool) -> None:
         found |= {"finalists": list(study.finalists), "test": study.test}
         emit(found | learned(Evidence.of(study.folder, study.record)))
         return
-    show_table(rows)
+    show_table(shown_rows(study))
     everything = study.record.get_trials(deepcopy=False)
-    pruned = sum(str(t.user_attrs.get("why", "")).startswith("pruned") for t in everything)
+    pruned = sum(map(is_pruned, everything))
+    others = len(everything) - len(rows) - pruned
     output().print(
-        f"{len(rows)} of {len(everything)} trials finished, {pruned} were pruned, the others were "
-        "skipped or failed"
+        f"{len(rows)} of {len(everything)} trials finished, {pruned} were pruned"
+        + (", the others were skipped or failed" if others else "")
+        + (f"; the best {MOST} are shown" if len(rows) > MOST else "")
     )
     front = pareto(study)
     if front:
@@ -62,6 +67,22 @@ def trial_rows(study: Study) -> list[dict[str, Any]]:
             row |= {name: cost.get(name) for name in ("seconds", "memory")}
         rows.append({**row, **trial.params})
     return rows
+
+
+def shown_rows(study: Study) -> list[dict[str, Any]]:
+    """Return the rows for a terminal: the best, many arguments in one column, memory in MB."""
+    rows = trial_rows(study)[:MOST]
+    names = dict.fromkeys(name for row in rows for name in row if "." in name)
+    asked = Evidence.of(study.folder, study.record).objectives
+    found = []
+    for row in rows:
+        line = {k: v for k, v in row.items() if k not in names}
+        if "memory" in line:
+            memory = line.pop("memory")
+            line |= {"memory MB": memory and memory / 1e6} if "memory" in asked else {}
+        own = {k: v for k, v in row.items() if k in names}
+        found.append(line | (own if len(names) <= WIDE else {"settings": settings(own)}))
+    return found
 
 
 def pareto(study: Study) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +22,11 @@ from ..datasets.errors import DataError, HardnegError, ResourceError, UsageError
 
 NAME = "hardneg"
 DATABASE = "study.db"
+IDENTITY = "hardneg:id"
+ADDRESS = "HARDNEG_STORAGE"  # the environment variable that gives an address with its password
 WAIT = 60.0  # seconds a worker waits for another one's transaction
 DRIVERS = {"postgresql": "psycopg or psycopg2-binary", "mysql": "mysqlclient or PyMySQL"}
-FULL = re.compile(r"full|no space left|ENOSPC|quota", re.IGNORECASE)
+FULL = re.compile(r"full|no space left|ENOSPC|quota|file too large", re.IGNORECASE)
 LOCKED = re.compile(r"database is locked|could not be acquired", re.IGNORECASE)
 
 
@@ -47,6 +51,18 @@ def hide_password(place: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
 
 
+def whole_address(place: str) -> str:
+    """Return the address of which a study keeps no password: the environment has it."""
+    if "***" not in place:
+        return place
+    if not os.environ.get(ADDRESS):
+        raise UsageError(
+            f"the study is in {place}, and its password is written nowhere; set {ADDRESS} to the "
+            "whole address, which `tune` takes as --storage, too"
+        )
+    return os.environ[ADDRESS]
+
+
 def describe(folder: Path, storage: str) -> str:
     """Return where the study is kept, for people."""
     return hide_password(storage) if storage else str(folder / DATABASE)
@@ -68,7 +84,7 @@ def open_storage(folder: Path, storage: str = "") -> BaseStorage:
         ResourceError: it is locked or cannot be reached. DataError: it is something else.
         UsageError: it is from another version, or the driver is not installed.
     """
-    with storage_errors(describe(folder, storage)):
+    with opening_errors(describe(folder, storage)):
         if storage and "://" not in storage:
             path = Path(storage)
             if path.is_dir() or not path.parent.is_dir():
@@ -83,18 +99,38 @@ def open_storage(folder: Path, storage: str = "") -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **options})
 
 
-def open_record(folder: Path, storage: str, directions: list[StudyDirection]) -> optuna.Study:
-    """Open the study, or begin it."""
+def open_record(
+    folder: Path, storage: str, directions: list[StudyDirection], identity: str = ""
+) -> optuna.Study:
+    """Open the study, or begin it.
+
+    Args:
+        folder: of the study.
+        storage: as `open_storage` takes it.
+        directions: of the objectives.
+        identity: what tells this study from another of the same name in a shared storage.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Optuna's own making of tables and studies fails where two workers begin at once; and where
     # the first was killed amid it, SQLite lacks the index that holds a name to one study.
     name = name_of(folder, storage)
-    with FileLock(folder / ".open.lock"), storage_errors(describe(folder, storage)):
+    with FileLock(folder / ".open.lock"), opening_errors(describe(folder, storage)):
         kept = open_storage(folder, storage)
         if name in optuna.get_all_study_names(kept):
             record = optuna.load_study(study_name=name, storage=kept)
+            if identity and record.user_attrs.get(IDENTITY, identity) != identity:
+                raise UsageError(
+                    f"{describe(folder, storage)} holds a study {name!r} of another folder; choose "
+                    "an --out of another name, or another storage"
+                )
         else:
+            if any(folder.glob("trials/*")):  # new ones would go on from their checkpoints
+                raise DataError(
+                    f"{describe(folder, storage)} holds no study {name!r}, but {folder} has its "
+                    "trials; restore it, or give the folder its old name back"
+                )
             record = optuna.create_study(storage=kept, study_name=name, directions=directions)
+            record.set_user_attr(IDENTITY, identity)
     if record.directions != directions:
         raise UsageError(
             f"{describe(folder, storage)} holds a study of {len(record.directions)} objectives, "
@@ -112,6 +148,23 @@ def storage_errors(place: str) -> Iterator[None]:
         raise
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, TimeoutError) as error:
         raise _explain(place, error) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _explain(place, error) from None
+
+
+@contextmanager
+def opening_errors(place: str) -> Iterator[None]:
+    """Do the same while a storage is opened.
+
+    Only here: while trials run, an import that fails or a wrong value is somebody else's.
+    """
+    try:
+        with storage_errors(place):
+            yield
+    except HardnegError:
+        raise
     except ImportError as error:
         server = re.split(r"[+:]", place)[0]
         need = DRIVERS.get(server, "its driver")
@@ -143,6 +196,11 @@ def _explain(place: str, error: Exception) -> HardnegError:
         return ResourceError(
             f"storage {place}: the disk is full; free some space and start again, everything "
             "finished is kept"
+        )
+    if "disk i/o error" in text.lower():
+        return ResourceError(
+            f"storage {place}: the disk does not take what is written (disk I/O error); check its "
+            "free space and the limit on the size of files, and start again"
         )
     if isinstance(cause, ArgumentError):
         return UsageError(f"storage {place} is no URL; write e.g. postgresql://user@host/base")

@@ -17,11 +17,12 @@ import optuna
 from optuna.trial import TrialState
 
 from ..datasets.atomic import write_text
-from ..datasets.errors import ResourceError, UsageError
+from ..datasets.errors import HardnegError, ResourceError, UsageError
 from ..engine.interrupt import Interrupted
 from ..engine.metrics import higher_is_better
 from ..engine.run import Run
 from . import card as cards
+from .evidence import read_table
 from .finalists import finish, ranked, winner
 from .live import Progress
 from .options import Options, Plan, prepare, seconds_of
@@ -82,7 +83,12 @@ def tune(
     plan = prepare(recipe, known, out)
     folder = cards.open_folder(plan.base, out, plan.card)
     storage = plan.options.storage
-    record = open_record(folder, storage, plan.objective.directions(plan.base))
+    directions = plan.objective.directions(plan.base)
+    try:
+        record = open_record(folder, storage, directions, cards.identity(folder))
+    except HardnegError:
+        cards.forget(folder, plan.card)
+        raise
     setting = _setting(plan, folder, record, until)
     up = higher_is_better(plan.base.metric)
     look = partial(_rows, setting)
@@ -124,9 +130,6 @@ def _run(setting: Setting, plan: Plan, trials: int, show: Progress) -> Study:
             words += ["--storage", plan.card["storage"]]
         if options.finalists:
             words += ["--finalists", options.finalists, "--seeds", options.seeds]
-        for name in ("sampler", "pruner"):
-            if getattr(options, name) != getattr(Options, name):
-                words += [f"--{name}", getattr(options, name)]
         raise Interrupted(shlex.join(map(str, words))) from None
 
 
@@ -161,13 +164,13 @@ def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
 def _test_once(setting: Setting, number: int) -> dict[str, float]:
     """Return the winner's test figures, read from the test part the first time only."""
     path = setting.folder / "test.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = read_table(path)
     if kept.get("trial") == number:
         return kept["test"]
     run = Run(setting.place(number))
     test = run.evaluate("test") if len(setting.dataset.test) else {}
-    opened = kept.get("opened", 0) + bool(test)
-    write_text(path, json.dumps({"trial": number, "test": test, "opened": opened}) + "\n")
+    before = [*kept.get("before", []), *([kept["trial"]] if kept.get("test") else [])]
+    write_text(path, json.dumps({"trial": number, "test": test, "before": before}) + "\n")
     return test
 
 

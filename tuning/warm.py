@@ -28,7 +28,7 @@ from .families import Family
 from .objective import Objective
 from .shares import home
 from .space import apply, default_of
-from .storage import describe, name_of, open_storage, storage_errors
+from .storage import describe, name_of, open_storage, opening_errors
 
 FILE = "warm.json"
 FIRST = 3  # points of earlier studies that a family begins with
@@ -87,7 +87,7 @@ def open_old(names: Sequence[str], out: Path | None, storage: str) -> list[Old]:
         if out is not None and folder.resolve() == out.resolve():
             raise UsageError(f"warm start: {name} is this study itself; it goes on without that")
         kept = _storage(folder, name, storage)
-        with storage_errors(describe(folder, kept)):
+        with opening_errors(describe(folder, kept)):
             try:
                 store = open_storage(folder, kept)
                 record = optuna.load_study(study_name=name_of(folder, kept), storage=store)

@@ -79,7 +79,7 @@ def table(
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
     numbers = {n for n in names[1:] if all(_is_figure(row.get(n)) for row in rows)}
-    head = "".join(f"<th{_class('n' if n in numbers else '')}>{escape(n)}</th>" for n in names)
+    head = "".join(f"<th{_class(_head_class(n, n in numbers))}>{escape(n)}</th>" for n in names)
     body = []
     for number, row in enumerate(rows):
         cells = "".join(
@@ -134,9 +134,15 @@ def _is_figure(value: Any) -> bool:
     return isinstance(value, str) and FIGURE.fullmatch(value) is not None
 
 
+def _head_class(name: str, number: bool) -> str:
+    """Let the longer names of columns break, so that they do not widen their figures."""
+    return " ".join(["n"] * number + ["short"] * (len(name) <= LONG // 2))
+
+
 def _name_class(value: Any) -> str:
     """Give long text room: on a phone a table scrolls rather than become a column of letters."""
-    return "name long" if len(str(value)) > LONG else "name"
+    lines = value if isinstance(value, (list, tuple)) else [value]
+    return "name long" if max((len(str(line)) for line in lines), default=0) > LONG else "short"
 
 
 def _sorted_by(value: Any) -> str:

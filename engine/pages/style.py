@@ -4,15 +4,17 @@ STYLE = """
 :root { color-scheme: light dark;
   --paper: #fff; --ink: #1c1e21; --muted: #62676e; --rule: #e1e3e6; --soft: #f5f6f7;
   --c1: #1f5fa8; --c2: #b8561b; --c3: #2f7d4f; --c4: #7a4aa0; --c5: #8a6d00; --c6: #a8324f;
-  --p1: #c9d6e6; --p2: #93b4d6; --p3: #5b8fc4; --p4: #27659f; --p5: #0b3560; --warn: #b8561b }
+  --p1: #c9d6e6; --p2: #93b4d6; --p3: #5b8fc4; --p4: #27659f; --p5: #0b3560; --warn: #b8561b;
+  --shade: #1c1e2126 }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #15171a; --ink: #e4e6e9; --muted: #9aa0a8; --rule: #2e3238; --soft: #1d2024;
   --c1: #6ea8e8; --c2: #e59a66; --c3: #71c393; --c4: #b993dd; --c5: #d0b44c; --c6: #e57f98;
-  --p1: #2c4058; --p2: #3f6794; --p3: #5b92cc; --p4: #93c0ee; --p5: #dcecfd; --warn: #e59a66 } }
+  --p1: #2c4058; --p2: #3f6794; --p3: #5b92cc; --p4: #93c0ee; --p5: #dcecfd; --warn: #e59a66;
+  --shade: #e4e6e92e } }
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100% }
 body { font: 15px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink);
-  background: var(--paper); max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }
+  background: var(--paper); max-width: 66rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }
 h1 { font-size: 1.6rem; line-height: 1.2; font-weight: 600; margin: 0; overflow-wrap: anywhere }
 h2 { font-size: 1.1rem; font-weight: 600; margin: 3rem 0 .4rem; padding-top: .7rem;
   border-top: 1px solid var(--rule) }
@@ -25,19 +27,26 @@ code, pre { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace 
 code { overflow-wrap: anywhere }
 pre { background: var(--soft); padding: .7rem .9rem; white-space: pre-wrap;
   overflow-wrap: anywhere; margin: .4rem 0 1rem }
-.wide { overflow-x: auto; margin: .3rem 0 1.2rem }
+.wide { overflow-x: auto; margin: .3rem 0 1.2rem; background-repeat: no-repeat;
+  background-image: linear-gradient(to right, var(--paper), var(--paper)),
+    linear-gradient(to right, var(--paper), var(--paper)),
+    linear-gradient(to right, var(--shade), transparent),
+    linear-gradient(to left, var(--shade), transparent);
+  background-size: 1.2rem 100%, 1.2rem 100%, .8rem 100%, .8rem 100%;
+  background-position: left, right, left, right;
+  background-attachment: local, local, scroll, scroll }
 table { border-collapse: collapse; font-size: .9rem }
 th { font-weight: 500; color: var(--muted); vertical-align: bottom }
 td, th { padding: .24rem 1.1rem .24rem 0; border-bottom: 1px solid var(--rule); text-align: left }
 td { vertical-align: top } thead th { border-bottom-color: var(--muted) }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n, .short { white-space: nowrap }
 tr.strong td { font-weight: 600 } td.name { overflow-wrap: anywhere; min-width: 6rem }
-td.long { min-width: 14rem }
+td.long { min-width: 16rem }
 th button { all: unset; cursor: pointer } th button:hover { color: var(--ink) }
 th button:focus-visible { outline: 2px solid var(--c1); outline-offset: 2px }
 th[aria-sort] { color: var(--ink) } th[aria-sort] button::after { content: " ↓" }
 th[aria-sort=ascending] button::after { content: " ↑" }
-thead ~ tbody td.name:first-child { min-width: 8rem }
 .figures { display: flex; flex-wrap: wrap; gap: .4rem 2.4rem; margin: 1.4rem 0 .6rem }
 .figures div { min-width: 5rem } .figures b { display: block; font-size: 1.5rem; line-height: 1.25;
   font-weight: 600; font-variant-numeric: tabular-nums }

@@ -191,3 +191,52 @@ def test_a_folder_of_a_study_goes_on_and_several_words_are_studies(hardneg, stud
     words = ["--warm-start", study, study, "seed=1", "--trials", 1, "--out", out]
     assert hardneg("tune", recipe, *words, *shlex.split(STUDY)).code == 0
     assert (out / "warm.json").exists()
+
+
+def test_a_journal_on_a_full_disk(hardneg, recipe, tmp_path, monkeypatch):
+    from optuna.storages.journal import JournalFileBackend
+
+    out, usual = tmp_path / "s", JournalFileBackend.append_logs
+    words = ["--out", out, "--storage", tmp_path / "j.log", *shlex.split(STUDY)]
+    assert hardneg("tune", recipe, "--trials", 1, *words).code == 0
+    size = (tmp_path / "j.log").stat().st_size
+
+    def full(self, logs):
+        if (tmp_path / "j.log").stat().st_size > size + 500:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        usual(self, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", full)
+        answer = hardneg("tune", out, "--trials", 2, "-q")
+        check(answer, RESOURCE, r"j\.log: the disk is full; free some space and start again")
+    assert hardneg("report", out).code == 0, "the study stays readable"
+    assert hardneg("tune", out, "--trials", 2, "-q").code == 0
+
+
+def test_a_database_that_the_disk_does_not_take(hardneg, study, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    def broken(*args, **kwargs):
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", broken)
+        answer = hardneg("tune", study, "--trials", 2, "-q")
+        check(answer, RESOURCE, r"the disk does not take what is written.*check its free space")
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyError("mine"), ImportError("mine")])
+def test_what_goes_wrong_in_a_component_is_not_put_on_the_storage(
+    error, hardneg, study, monkeypatch
+):
+    from hardneg.engine.trainer import Trainer
+
+    def run(self, **options):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", run)
+        with pytest.raises(type(error), match="mine"):
+            hardneg("tune", study, "--trials", 2, "-q")
+    assert hardneg("tune", study, "--trials", 2, "-q").code == 0

@@ -13,6 +13,12 @@ TEXT = "document.body.innerText"
 PAPER = "getComputedStyle(document.body).backgroundColor"
 INK = "getComputedStyle(document.body).color"
 
+# Short words in a table that stand on several lines, such as "Adam(lr=0" over ".01)".
+BROKEN = """[...document.querySelectorAll('td.short')].filter(cell => {
+  const words = document.createRange(); words.selectNodeContents(cell)
+  const lines = new Set([...words.getClientRects()].map(r => Math.round(r.top)))
+  return lines.size > cell.querySelectorAll('br').length + 1 }).map(cell => cell.innerText)"""
+
 
 @pytest.fixture(scope="module")
 def made(browser, small, tmp_path_factory, private_cache):
@@ -62,6 +68,7 @@ def test_pages_render(name, width, scheme, made, browser):
         "t.getClientRects().length).map(t => t.getBoundingClientRect().height))"
     )
     assert letters >= 10  # pixels from the highest to the lowest part of a letter
+    assert browser.value(BROKEN) == []
     assert browser.log == []
 
 

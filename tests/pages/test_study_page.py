@@ -6,7 +6,9 @@ import html
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from typer.testing import CliRunner
@@ -14,8 +16,10 @@ from typer.testing import CliRunner
 import hardneg.__main__  # noqa: F401  # puts the commands together
 from hardneg.datasets.errors import UsageError
 from hardneg.engine.cli import app
+from hardneg.engine.pages.chart import Point
 from hardneg.engine.pages_cli import WRITERS
 from hardneg.engine.run import Run
+from hardneg.tuning.pages.lessons import _span
 from hardneg.tuning.pages.study_page import write_study_report
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
@@ -205,3 +209,12 @@ def test_the_surface_may_be_chosen(studies, tmp_path):
     (trial / "recipe.toml").touch()
     run = CliRunner().invoke(app, ["report", str(trial), "--surface", "a,b"])
     assert "is a run and has no --surface" in str(run.exception)
+
+
+def test_the_axis_of_an_effect_ends_at_zero_where_the_metric_does():
+    """The band of a Gaussian process knows no bounds."""
+    effect = SimpleNamespace(low=np.array([-0.4, 0.2]), high=np.array([0.5, 0.9]))
+    trials = [Point(0.0, 0.1, ""), Point(1.0, 0.8, "")]
+    assert _span(SimpleNamespace(up=True), effect, trials) == (0.0, 0.9)
+    below = [*trials, Point(2.0, -0.1, "")]
+    assert _span(SimpleNamespace(up=True), effect, below)[0] == -0.4

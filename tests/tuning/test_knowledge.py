@@ -8,9 +8,11 @@ import pytest
 
 from hardneg.datasets.errors import DataError, UsageError
 from hardneg.tuning.budget import affordable, budgets, ended, front, pareto, reached, saving
-from hardneg.tuning.evidence import ADDRESS, Evidence, family_of, is_baseline, quality
+from hardneg.tuning.evidence import Evidence, family_of, is_baseline, quality
 from hardneg.tuning.knowledge import comparable, learn
 from hardneg.tuning.learned import learned, show_learned
+from hardneg.tuning.pages.study_page import study_page
+from hardneg.tuning.storage import ADDRESS
 from hardneg.tuning.verdict import near, sentences
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,6 +59,24 @@ def test_few_trials_are_a_sentence(written_study, tmp_path):
         assert not lesson.shares
         assert lesson.surface is None
     assert found.outlooks[0].law is not None  # curves do not need many trials
+
+
+def test_a_family_of_which_most_were_pruned_still_tells_what_matters(written_study, tmp_path):
+    place = written_study(tmp_path / "s")
+    kept = [t.number for t in Evidence.open(place).ranked if family_of(t) == HARD][:5]
+    evidence = Evidence.open(place)
+    for trial in evidence.trials:
+        if trial.state == optuna.trial.TrialState.COMPLETE and trial.number not in kept:
+            trial.intermediate_values = {6: trial.value}
+            trial.state, trial.values = optuna.trial.TrialState.PRUNED, None
+            trial.user_attrs["why"] = "pruned at epoch 6"
+    hard = learn(evidence).lessons[0]
+    assert (hard.trials, hard.pruned) == (5, 18)
+    assert hard.shares[0].name == "negatives.TopK.share"
+    assert not hard.marginals
+    assert hard.no_surface == "5 finished trials are too few to draw what knobs do"
+    assert "5 finished and 18 pruned trials" in study_page(evidence)
+    assert learned(evidence)["importances"][HARD][0]["name"] == "negatives.TopK.share"
 
 
 def test_a_study_that_only_failed_teaches_why(written_study, tmp_path):

@@ -5,14 +5,14 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from hardneg.datasets.errors import UsageError
 from hardneg.tuning.axis import Axis, axes_of
 from hardneg.tuning.gaussian import MEAN, SMALL, GaussianProcess, process_of
-from hardneg.tuning.importance import ENOUGH, LEAST, importances
+from hardneg.tuning.importance import ENOUGH, LEAST, _in_order, importances
 from hardneg.tuning.marginal import marginal
 from hardneg.tuning.scaling import fit_law
 from hardneg.tuning.surface import choose_axes, kind_of, surface
@@ -250,3 +250,47 @@ def test_a_law_needs_five_points_and_never_worsens():
     assert not falling.useful
     level = fit_law(t, np.full(10, 0.4))
     assert level.at(1000.0) == pytest.approx(0.4)
+
+
+def cut(trial, at):
+    """Return a trial as it is when it was pruned at an epoch."""
+    return create_trial(
+        state=TrialState.PRUNED, params=trial.params, distributions=trial.distributions,
+        intermediate_values={at: trial.value},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_pruned_trials_count_as_behind_those_that_finished(up):
+    trials = sorted(made(60, sign=1.0 if up else -1.0), key=lambda t: t.value, reverse=up)
+    good, bad = trials[:12], [cut(t, 3) for t in trials[12:]]
+    whole = {s.name: s for s in importances(trials, up)}
+    found = {s.name: s for s in importances(good, up, pruned=bad[::-1])}
+    for name, share in whole.items():  # the same order, so the same shares
+        assert found[name].share == pytest.approx(share.share), name
+
+
+def test_a_knob_whose_bad_values_are_all_pruned_still_matters():
+    name, trials = "negatives.TopK.share", made(60)
+    good = [
+        t
+        for t in trials
+        if EFFECTS[name](Axis(name, SPACE[name]).unit([t.params[name]])[0]) > -0.02
+    ]
+    bad = [cut(t, 3) for t in trials if t not in good]
+    assert not next(s for s in importances(good, True) if s.name == name).shown
+    first = importances(good, True, pruned=bad)[0]
+    assert (first.name, first.shown) == (name, True)
+
+
+def test_pruned_trials_are_ordered_by_how_far_they_got():
+    one, *rest = made(ENOUGH + 10)
+    early = [cut(t, 2) for t in rest]
+    early[3] = cut(rest[3], 9)
+    assert len(importances([one], True, pruned=early)) == 4
+    order = _in_order(early, True)
+    assert order[0] is early[3]
+    values = [t.intermediate_values[2] for t in order[1:]]
+    assert values == sorted(values, reverse=True)
+    assert importances([], True, pruned=early) == []
+    assert importances([one], True, pruned=early[: ENOUGH - 2]) == []

@@ -6,12 +6,12 @@ import optuna
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from hardneg.datasets.errors import UsageError
+from hardneg.datasets.errors import DataError, UsageError
 from hardneg.engine import api
 from hardneg.engine.recipe import resolve
 from hardneg.tuning import card as cards
 from hardneg.tuning.storage import DATABASE, open_record, open_storage
-from hardneg.tuning.study import tune
+from hardneg.tuning.study import Options, prepare, tune
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
 
@@ -86,3 +86,70 @@ def test_a_database_whose_making_was_cut_short_holds_one_study(tmp_path):
             connection.exec_driver_sql(f"DROP INDEX {index['name']}")
     engine.dispose()
     assert {open_record(tmp_path, "", ONE)._study_id for _ in range(3)} == {1}
+
+
+def test_two_folders_of_a_name_do_not_share_a_study(fields, tmp_path):
+    """In a storage that is shared a study has the name of its folder, and there may be another."""
+    options = {"baseline": False, "search": ["optimizer.lr"], "quiet": True}
+    options["storage"] = str(tmp_path / "both.journal")
+    tune(fields, trials=1, out=tmp_path / "a" / "films", **options)
+    with pytest.raises(UsageError, match=r"holds a study 'hardneg-films' of another folder.*--out"):
+        tune(fields, trials=1, out=tmp_path / "b" / "films", **options)
+    other = tune(fields, trials=1, out=tmp_path / "b" / "books", **options)
+    assert other.record.study_name == "hardneg-books"
+    assert len(tune(fields, trials=2, out=tmp_path / "a" / "films", **options).record.trials) == 2
+
+
+@pytest.mark.parametrize("kept", ["study.db", "both.journal"])
+def test_trials_whose_record_is_gone_are_not_begun_anew(kept, fields, tmp_path):
+    """New trials of the same numbers would go on from checkpoints of other settings."""
+    out = tmp_path / "films"
+    storage = str(tmp_path / kept) if kept == "both.journal" else ""
+    options = {"baseline": False, "search": ["optimizer.lr"], "quiet": True, "storage": storage}
+    tune(fields, trials=1, out=out, **options)
+    if storage:
+        out = out.rename(tmp_path / "renamed")
+    else:
+        (out / DATABASE).unlink()
+    with pytest.raises(DataError, match=r"holds no study 'hardneg.*has its trials; restore it"):
+        tune(fields, trials=2, out=out, **options)
+
+
+def test_a_study_without_a_name_goes_on_and_another_gets_a_number(fields, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"baseline": False, "search": ["optimizer.lr"], "quiet": True}
+    first = tune(fields, trials=1, **options)
+    (tmp_path / "runs" / "lightgcn-log-1").mkdir(parents=True)  # a run does not count
+    again = tune(fields, trials=2, **options)
+    assert again.folder == first.folder
+    assert len(again.record.trials) == 2
+    other = tune({**fields, "seed": 1}, trials=1, **options)
+    space = tune(fields, trials=1, baseline=False, search=["negatives.num"], quiet=True)
+    names = [study.folder.name for study in (first, other, space)]
+    assert names == ["lightgcn-log-1", "lightgcn-log-2", "lightgcn-log-3"]
+
+
+def test_a_storage_that_could_not_be_reached_may_be_corrected(fields, tmp_path):
+    options = {"baseline": False, "search": ["optimizer.lr"], "quiet": True}
+    out = tmp_path / "films"
+    with pytest.raises(UsageError, match="give a file in a folder that exists"):
+        tune(fields, trials=1, out=out, storage=str(tmp_path / "nowhere" / "j"), **options)
+    study = tune(fields, trials=1, out=out, storage=str(tmp_path / "j"), **options)
+    with pytest.raises(UsageError, match="a study with storage ="):  # now it has begun
+        tune(fields, trials=2, out=out, storage=str(tmp_path / "nowhere" / "j"), **options)
+    assert len(tune(fields, trials=2, out=study.folder, **options).record.trials) == 2
+
+
+def test_a_study_keeps_its_sampler_and_pruner(fields, tmp_path):
+    options = {"baseline": False, "search": ["optimizer.lr"], "quiet": True}
+    out = tmp_path / "films"
+    tune(fields, trials=1, out=out, sampler="random", pruner="median", **options)
+    told = prepare(out / "recipe.toml", Options(), out)
+    assert (told.options.sampler, told.options.pruner) == ("random", "median")
+    assert "sampler random, pruner median" in told.describe()[1]
+    other = prepare(out / "recipe.toml", Options(pruner="none"), out)
+    assert (other.options.sampler, other.options.pruner) == ("random", "none")
+    tune(fields, trials=2, out=out, pruner="none", **options)  # which another start may change
+    assert prepare(out / "recipe.toml", Options(), out).options.pruner == "median"
+    fresh = prepare(fields, Options(), None).options
+    assert (fresh.sampler, fresh.pruner) == ("tpe", "none")

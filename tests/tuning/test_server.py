@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from hardneg.datasets.errors import UsageError
 from hardneg.tuning.study import Options, tune
 
 WORKER = """
@@ -108,10 +109,15 @@ def test_two_processes_share_a_study(fields, tmp_path, private_cache):
     check(fields, tmp_path / "study", "", 6)
 
 
-def test_a_study_on_postgresql(server, fields, tmp_path, private_cache):
+def test_a_study_on_postgresql(server, fields, tmp_path, private_cache, monkeypatch):
     out = tmp_path / "study"
     two_workers(fields, out, server, 4)
     study = check(fields, out, server, 4)
     assert study.record.study_name == "hardneg-study"
     assert "secret" not in (out / "study.json").read_text()
+    words = {"trials": 4, "search": ["optimizer.lr"], "out": out, "quiet": True}
+    with pytest.raises(UsageError, match="password is written nowhere; set HARDNEG_STORAGE"):
+        tune(fields, **words)
+    monkeypatch.setenv("HARDNEG_STORAGE", server)
+    assert len(tune(fields, **words).record.trials) == 4
     assert Options().storage == ""

@@ -1,8 +1,9 @@
 """Studies whole: families, objectives, limits, pruning, lack of memory, time and finalists."""
 
+import itertools
 import json
+import shutil
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -10,15 +11,13 @@ from hardneg.datasets.errors import DataError, ResourceError, UsageError
 from hardneg.engine.job import Job
 from hardneg.engine.trainer import Trainer
 from hardneg.tuning import storage as storages
-from hardneg.tuning.engines import PRUNERS, SAMPLERS, make_pruner, prunes, suggest
+from hardneg.tuning.evidence import Evidence
 from hardneg.tuning.objective import objective
 from hardneg.tuning.results import pareto, show_study
 from hardneg.tuning.study import Options, prepare, seconds_of, tune
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
 LR = ["optimizer.lr"]
-UP = optuna.study.StudyDirection.MAXIMIZE
-DOWN = optuna.study.StudyDirection.MINIMIZE
 
 
 @pytest.fixture
@@ -58,6 +57,16 @@ def test_defaults_and_baseline_come_first_and_the_finalists_alone_are_tested(
         assert row["baseline"] or 0 <= row["p"] <= 1
     show_study(study, as_json=True)
     assert json.loads(capsys.readouterr().out)["finalists"] == list(rows)
+    show_study(study, as_json=False)
+    assert "memory MB" in capsys.readouterr().out
+    assert Evidence.open(study.folder).before == ()
+    shutil.copytree(  # as an earlier start with another winner leaves it
+        tmp_path / "s" / rows[0]["runs"][0], tmp_path / "s" / "finalists" / "0007-seed0"
+    )
+    (tmp_path / "s" / "test.json").write_text('{"trial": 8, "test": {"NDCG@10": 1}, "before": [6]}')
+    tune(fields, trials=4, out=tmp_path / "s", quiet=True, finalists=1, seeds=2, **options)
+    assert Evidence.open(study.folder).before == (6, 7, 8)
+    assert "tested them: trials 6, 7, 8." in (tmp_path / "s" / "report.html").read_text()
 
 
 def test_lack_of_memory_is_an_infeasible_trial(fields, tmp_path, monkeypatch):
@@ -171,63 +180,18 @@ def test_a_storage_of_another_version_and_one_that_is_none(fields, tmp_path):
         tune(fields, baseline=False, trials=1, search=LR, out=out, quiet=True)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("directions", [[UP], [UP, DOWN]], ids=["one", "two"])
-def test_a_point_depends_on_the_past_alone(sampler, directions):
-    space = {
-        "k": optuna.distributions.IntDistribution(1, 64, log=True),
-        "t": optuna.distributions.FloatDistribution(0.0, 1.0),
-    }
-    past = []
-    for number in range(7):
-        params = suggest(sampler, 3, number, past, space, directions)
-        assert params == suggest(sampler, 3, number, past, space, directions)
-        values = [params["t"]] * len(directions)
-        past.append(
-            optuna.trial.create_trial(
-                values=values,
-                params=params,
-                distributions=space,
-                system_attrs={"constraints:runs": -1.0},
-            )
-        )
-    assert len({tuple(t.params.values()) for t in past}) > 3
-
-
-@pytest.mark.parametrize("name", PRUNERS)
-def test_a_bad_trial_among_good_ones_is_pruned_on_the_primary(name):
-    def trial(state, values, level, last):
-        curve = {epoch: level + epoch / 100 for epoch in range(1, last + 1)}
-        return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
-
-    past = [trial(TrialState.COMPLETE, [0.8, 1.0], 0.5 + n / 100, 36) for n in range(9)]
-    now = trial(TrialState.RUNNING, None, 0.1, 9)
-    pruned, notes = prunes(make_pruner(name, 36, 1), [*past, now], 9, UP)
-    assert pruned == (name in ("median", "wilcoxon"))
-    assert bool(notes) == (name == "hyperband")
-
-
-def test_the_median_counts_trials_that_were_pruned():
-    """A median of those that finished, which are above it, would let fewer and fewer through."""
-
-    def trial(state, level, last):
-        curve = dict.fromkeys(range(1, last + 1), level)
-        values = [level] if state == TrialState.COMPLETE else None
-        return optuna.trial.create_trial(state=state, values=values, intermediate_values=curve)
-
-    past = [trial(TrialState.COMPLETE, 0.6 + n / 100, 16) for n in range(5)]
-    past += [trial(TrialState.PRUNED, 0.1 + n / 100, 4) for n in range(6)]
-    median = make_pruner("median", 16, 1)
-
-    def gives_up(level, last):
-        now = trial(TrialState.RUNNING, level, last)
-        return prunes(median, [*past, now], len(past), UP)[0]
-
-    assert not gives_up(0.5, 4)  # above half of all eleven, below all that finished
-    assert gives_up(0.12, 4)
-    assert not gives_up(0.12, 3)  # in the first quarter nothing is judged
-    assert gives_up(0.5, 8)  # the pruned never got here
-    assert not gives_up(0.5, 7)  # and between quarters nothing is judged
+def test_several_objectives_prune_on_the_primary_and_go_on(fields, tmp_path, monkeypatch):
+    values = itertools.chain([0.5] * 18, itertools.repeat(0.01))
+    monkeypatch.setattr(
+        Job, "evaluate", lambda self, split, limit=0: {self.recipe.metric: next(values)}
+    )
+    study = tune(
+        fields | {"radar": False}, baseline=False, trials=12, search=LR, out=tmp_path / "s",
+        quiet=True, pruner="median", objectives=["quality", "seconds"],
+    )  # fmt: skip
+    found = [t.state for t in study.record.trials]
+    assert found == [TrialState.COMPLETE] * 6 + [TrialState.PRUNED] * 6
+    assert pareto(study)
 
 
 def test_times_and_limits_are_read():

@@ -1,5 +1,7 @@
 """A study: goes on where it stopped, loses no trial, reads the test once, leaves a recipe."""
 
+import json
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -73,6 +75,9 @@ def test_goes_on_to_the_number_asked_for(fields, tmp_path, asked):
     assert rates[:2] == early
     assert "test" not in asked, "no trial reads the test split"
     assert asked.count("run test") == 2, "the winner of each start does, once"
+    page, kept = (out / "report.html").read_text(), json.loads((out / "test.json").read_text())
+    assert kept["before"] == [0], "the first start had another winner, and tested it"
+    assert "Earlier starts of this study had other winners and tested them: trials 0." in page
     third = tune(out / "recipe.toml", trials=4, search=LR, out=out, quiet=True)
     assert len(third.record.trials) == 4, "nothing is left to do"
     assert third.test == second.test

@@ -14,15 +14,15 @@ from ...engine.pages.html import grid, legend, paragraph, table
 from ...engine.pages.plot import Layer, Ruler, choices, even, logarithmic, plot
 from ..axis import Axis, short
 from ..evidence import Evidence, quality
-from ..knowledge import Lesson, comparable
+from ..knowledge import Lesson, comparable, count
 from ..marginal import Marginal
 from ..surface import Surface, kind_of
 
 IMPORTANCE = (
-    "PED-ANOVA: how differently a knob is distributed among the best trials than among all "
-    "finished ones, shares of 100%. “By chance” is what one in twenty shufflings of the results "
-    "among the trials reaches; a knob below it shows nothing. What little matters here may matter "
-    "outside the range that was searched."
+    "PED-ANOVA: how differently a knob is distributed among the best trials than among all of "
+    "them, shares of 100%; pruned trials count as behind those that finished. “By chance” is what "
+    "one in twenty shufflings of the results among the trials reaches; a knob below it shows "
+    "nothing. What little matters here may matter outside the range that was searched."
 )
 EFFECT = (
     "The line is {metric} at a value of the knob, averaged over the other knobs as the trials had "
@@ -71,13 +71,13 @@ def importance(metric: str, lessons: Sequence[Lesson]) -> str:
 
 
 def _effect(lesson: Lesson, name: str) -> str:
-    m = next(m for m in lesson.marginals if m.name == name)
-    return f"{m.effect:.4f} ± {m.reach:.4f}"
+    m = next((m for m in lesson.marginals if m.name == name), None)
+    return "" if m is None else f"{m.effect:.4f} ± {m.reach:.4f}"
 
 
 def _title(lesson: Lesson) -> str:
     part = f" on {lesson.share:.0%} of the data" if lesson.share < 1 else ""
-    words = f"{lesson.family} ({lesson.trials} finished trials{part})"
+    words = f"{lesson.family} ({count(lesson)}{part})"
     return f"<h3>{escape(words)}</h3>"
 
 
@@ -133,6 +133,8 @@ def _span(evidence: Evidence, m: Marginal, seen: Sequence[Point]) -> tuple[float
     """Leave room for the band and most trials; hopeless ones would flatten the rest."""
     values = np.array([p.y for p in seen])
     low, high = float(m.low.min()), float(m.high.max())
+    if values.min() >= 0:  # the process knows no bounds, the metric does
+        low = max(low, 0.0)
     if evidence.up:
         return min(low, float(np.quantile(values, LOWEST))), max(high, float(values.max()))
     return min(low, float(values.min())), max(high, float(np.quantile(values, 1 - LOWEST)))

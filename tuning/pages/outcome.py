@@ -20,6 +20,7 @@ from ..evidence import Evidence, family_of, is_baseline, quality
 from ..live import settings
 from ..ranges import text_of_range
 
+LETTERS = 54  # of a name in a chart
 WAY = (
     "Each finalist was trained anew with the same seeds, which no trial had, and only these runs "
     "read the test part. Validation is the value that chose it, optimism by how much that is "
@@ -40,7 +41,7 @@ def finalists(evidence: Evidence) -> str:
     )
     bars = [
         Bar(
-            f"trial {row['trial']}, {row['family']}"[:54], row["difference"], row["low"],
+            _cut(f"trial {row['trial']}, {row['family']}"), row["difference"], row["low"],
             row["high"], f"{row['difference']:+.4f}, 95% {row['low']:+.4f} to {row['high']:+.4f}",
             number,
         )
@@ -53,7 +54,12 @@ def finalists(evidence: Evidence) -> str:
         bars,
         f"difference in {evidence.metric}",
     )
-    return table(rows, first) + grid([chart] if chart else []) + paragraph(WAY, "note")
+    shown = table(rows, first) + grid([chart] if chart else []) + paragraph(WAY, "note")
+    return shown + _looks(evidence)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
 
 
 def _once(evidence: Evidence) -> str:
@@ -69,18 +75,26 @@ def _once(evidence: Evidence) -> str:
         {"metric": name, "test": value} for name, value in evidence.test.items() if "/" not in name
     ]
     strong = next((n for n, row in enumerate(rows) if row["metric"] == evidence.metric), None)
-    return table(rows, strong) + paragraph(told, "note")
+    return table(rows, strong) + paragraph(told, "note") + _looks(evidence)
+
+
+def _looks(evidence: Evidence) -> str:
+    """Say how often the test part was read before, for other trials."""
+    if not evidence.before:
+        return ""
+    numbers = ", ".join(map(str, evidence.before))
+    return paragraph(
+        f"Earlier starts of this study had other winners and tested them: trials {numbers}. Each "
+        "further look at the test part makes the last figure a little too good.",
+        "note",
+    )
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     shown = {
         "trial": row["trial"],
-        "family": row["family"],
-        "settings": settings(row["params"]),
-        "validation": f"{row['validation']:.4f}",
-        "test": f"{row['test']:.4f}",
-        "sd": "" if row["sd"] is None else f"± {row['sd']:.4f}",
-        "optimism": f"{row['optimism']:+.4f}",
+        "family and settings": [row["family"], settings(row["params"])],
+        "test": f"{row['test']:.4f}" + ("" if row["sd"] is None else f" ± {row['sd']:.4f}"),
     }
     if "p" in row:
         shown["against uniform"] = f"{row['difference']:+.4f}"
@@ -88,7 +102,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         shown["p (Holm)"] = f"{row['p']:.3g}"
     elif row["baseline"]:
         shown["against uniform"] = "the baseline"
-    return shown
+    shown["validation"] = f"{row['validation']:.4f}"
+    return shown | {"optimism": f"{row['optimism']:+.4f}"}
 
 
 def families(evidence: Evidence) -> str:
