@@ -67,6 +67,12 @@ ROWS = [
         ),
         {"D": 64, "sample": 2560}, {"D": 8, "sample": 40}, pairs=5, floor=0.5,
     ),
+    Row(
+        "lightgcn-test", "test of LightGCN on Gowalla, d=64, 3 layers, top 20, six metrics",
+        f"{OURS}.ranking:items", "gowalla", "test",
+        (Peer(AUTHORS, "", "formulas:full_ranking", 5),),
+        {"D": 64, "layers": 3, "sample": 1000}, {"D": 8, "layers": 2, "sample": 40}, pairs=5,
+    ),
     _quality("gowalla-quality", "time to R@20 = .182 on Gowalla, any width", "gowalla-wide.toml",
              200),
     _quality("gowalla-quality-64", "time to R@20 = .182 on Gowalla, 64 dims", "gowalla-64.toml",

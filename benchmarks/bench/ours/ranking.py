@@ -39,9 +39,13 @@ def facts(options: dict[str, Any]) -> Work:
 
 
 def items(options: dict[str, Any]) -> Work:
-    """Top 20 of given vectors for every user with held-out items; known items are left out."""
+    """Top 20 for every user with held-out items, known items left out.
+
+    Of given vectors, which a model with layers propagates first.
+    """
     D = options["D"]
-    recipe = {"model": f"LightGCN(dim={D}, layers=0)", "metrics": ITEM_METRICS,
+    recipe = {"model": f"LightGCN(dim={D}, layers={options.get('layers', 0)})",
+              "metrics": ITEM_METRICS,
               "metric": "Recall@20"}  # fmt: skip
     built = job({**options, "recipe": recipe})
     model: Any = built.model

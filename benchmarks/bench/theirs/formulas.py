@@ -210,10 +210,16 @@ def propagation(options: dict[str, Any]) -> Work:
 
 
 def full_ranking(options: dict[str, Any]) -> Work:
-    """LightGCN authors' test: 100 users at a time, sigmoid, top 20, metrics user by user."""
+    """LightGCN authors' test: 100 users at a time, sigmoid, top 20, metrics user by user.
+
+    With layers they are propagated anew for each 100 users, as `getUsersRating` of
+    gusye1234/LightGCN-PyTorch does.
+    """
     meta, (train, test) = opened(options, "train", "test")
     device, U, N, D = options["device"], meta["users"], meta["items"], options["D"]
-    user, item = (x.to(device) for x in formulas.ranking_tables(U, N, D, test))
+    table = torch.cat(formulas.ranking_tables(U, N, D, test)).to(device)
+    layers = options.get("layers", 0)
+    graph = formulas.normalised(train, U, N).to(device) if layers else None
     asked = torch.unique(test[:, 0])
     chosen = asked[: options["sample"]]
     truth = _lists(test, U)
@@ -224,7 +230,8 @@ def full_ranking(options: dict[str, Any]) -> Work:
     def run() -> None:
         recall, ndcg, discount = 0.0, 0.0, 1 / np.log2(np.arange(2, 22))
         for part in chosen.split(100):
-            rating = torch.sigmoid(user[part] @ item.T)
+            nodes = table if graph is None else formulas.propagate(graph, table, layers)
+            rating = torch.sigmoid(nodes[part] @ nodes[U:].T)
             rows = [n for n, u in enumerate(part.tolist()) for _ in seen[u]]
             columns = [i for u in part.tolist() for i in seen[u]]
             rating[rows, columns] = -(1 << 10)
