@@ -18,7 +18,7 @@ from ..datasets.positives import Positives
 from .ranks import first_not_below
 
 TILE = 1024  # candidates; a tile of as many queries stays in the caches
-_PART = 256  # scores that are looked at again where one of them is too near to call
+_PART = 128  # scores that are looked at again where one of them is too near to call
 _LARGE = 1e30  # lengths whose products single precision still holds
 
 
@@ -30,8 +30,9 @@ class ProductRanks:
     products summed in double precision in one fixed order. So the counts depend on no size of a
     block or tile, and candidates with the same vector tie exactly.
 
-    Cost of a block: 2 b N D flops of GEMM and 2 T N comparisons, vectorised, on b W floats of
-    scores; a GEMM over whole rows of scores takes about twice the time, to write them.
+    Cost of a block: 2 b N D flops of GEMM, b N subtractions and at most 2 T N comparisons (few for
+    targets that stand high, or that may be given up), vectorised, on b W floats of scores. A GEMM
+    over whole rows of scores takes about twice the time, to write them.
 
     Args:
         table: (N, D) float32, contiguous, finite: what the queries are multiplied with.
@@ -39,8 +40,7 @@ class ProductRanks:
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
-        lengths = torch.linalg.vector_norm(table, dim=1)
-        self.longest = [float(part.max()) for part in lengths.split(TILE)]
+        self.longest = float(torch.linalg.vector_norm(table, dim=1).max())
         self._tile = table.new_empty(0)
 
     @classmethod
@@ -51,7 +51,7 @@ class ProductRanks:
         if not len(table) or not compiled.available() or not _exact_gemm():
             return None
         found = cls(table.contiguous())
-        return found if max(found.longest) < _LARGE else None  # neither NaN nor infinite
+        return found if found.longest < _LARGE else None  # neither NaN nor infinite
 
     def counts(
         self, q: Tensor, question: Question, known: Positives | None, deepest: int | None = None
@@ -73,23 +73,23 @@ class ProductRanks:
         vectors, table = q.numpy(), self.table.numpy()
         start = np.searchsorted(owner, np.arange(len(q) + 1))
         wanted = np.empty(len(target), np.float64)
+        edges = np.empty((2, len(target)), np.float32)
         counts = np.zeros((2, len(target)), np.int64)
         keys, bounds = _known(question.row, known)
         enough = np.full(len(q), N, np.int64)
         if deepest is not None:  # some of the known may be among those counted
             enough = deepest + bounds[1] - bounds[0]
         # |fl(x) - x| <= D u |q| |t| for any order of a sum of D products, u = 2^-24.
-        reach = ((q.shape[1] + 2) * 2.0**-24 * length).numpy()
+        reach = ((q.shape[1] + 2) * 2.0**-24 * self.longest * length).numpy()
         kernel: Any = _wanted
-        kernel(vectors, table, target, owner, wanted)
+        kernel(vectors, table, target, owner, reach, wanted, edges)
         kernel = _count_tile
-        for first, longest in zip(range(0, N, TILE), self.longest, strict=True):
+        for first in range(0, N, TILE):
             tile = self._scores(q, self.table[first : first + TILE]).numpy()
-            far = reach * longest
-            kernel(tile, first, vectors, table, start, wanted, far, enough, counts)
-        base, far = (question.row * N).numpy(), reach * max(self.longest)
+            kernel(tile, first, vectors, table, start, wanted, edges, enough, counts)
+        base = (question.row * N).numpy()
         kernel = _leave_out
-        kernel(vectors, table, target, start, keys, base, *bounds, wanted, far, counts)
+        kernel(vectors, table, target, start, keys, base, *bounds, wanted, edges, counts)
         greater, equal = torch.from_numpy(counts)
         return greater, equal
 
@@ -136,17 +136,24 @@ def _rough(a, b):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(cache=True)
-def _bounds(s, far):  # type: ignore[no-untyped-def]
-    """What is outside of these is surely below or above s; rounding them is allowed for, too."""
-    slack = far + abs(s) * 1.2e-7 + 1e-37
-    return np.float32(s - slack), np.float32(s + slack)
-
-
 @njit(parallel=True, cache=True)
-def _wanted(q, table, target, owner, wanted):  # type: ignore[no-untyped-def]
+def _wanted(q, table, target, owner, reach, wanted, edges):  # type: ignore[no-untyped-def]
+    """The targets' own scores, and what is surely below or above them when it is outside."""
     for t in prange(len(target)):
-        wanted[t] = _inner(q[owner[t]], table[target[t]])
+        m = owner[t]
+        wanted[t] = _inner(q[m], table[target[t]])
+        slack = reach[m] + abs(wanted[t]) * 1.2e-7 + 1e-37  # the edges are rounded, too
+        edges[0, t] = wanted[t] - slack
+        edges[1, t] = wanted[t] + slack
+
+
+@njit(fastmath={"reassoc", "nnan", "nsz"}, cache=True)
+def _over(scores, low):  # type: ignore[no-untyped-def]
+    """How much finite scores rise above `low` together; 0 where none does. A sum is vectorised."""
+    total = np.float32(0)
+    for n in range(len(scores)):
+        total += max(scores[n] - low, np.float32(0))
+    return total
 
 
 @njit(cache=True)
@@ -159,32 +166,45 @@ def _sides(scores, low, high):  # type: ignore[no-untyped-def]
     return above, near
 
 
+@njit(cache=True)
+def _exactly(scores, first, q, table, wanted, low, high):  # type: ignore[no-untyped-def]
+    """How many of the candidates from `first` on score more than `wanted`, how many the same."""
+    greater, near = _sides(scores, low, high)
+    equal = np.int32(0)
+    if near > greater:
+        for n in range(len(scores)):
+            if low <= scores[n] <= high:
+                exact = _inner(q, table[first + n])
+                greater += np.int32(exact > wanted)
+                equal += np.int32(exact == wanted)
+    return greater, equal
+
+
 @njit(parallel=True, cache=True)
 def _count_tile(  # type: ignore[no-untyped-def]
-    tile, first, q, table, start, wanted, far, enough, counts
+    tile, first, q, table, start, wanted, edges, enough, counts
 ):
     b, W = tile.shape
     for m in prange(b):
+        least = np.float32(np.inf)  # of the targets that still count
         for t in range(start[m], start[m + 1]):
-            if counts[0, t] > enough[m]:
+            if counts[0, t] <= enough[m]:
+                least = min(least, edges[0, t])
+        for c in range(0, W if least < np.inf else 0, _PART):
+            part = tile[m, c : c + _PART]
+            if _over(part, least) == 0:
                 continue
-            low, high = _bounds(wanted[t], far[m])
-            for c in range(0, W, _PART):
-                part = tile[m, c : c + _PART]
-                above, near = _sides(part, low, high)
-                counts[0, t] += above
-                if near == above:
-                    continue
-                for n in range(len(part)):
-                    if low <= part[n] <= high:
-                        exact = _inner(q[m], table[first + c + n])
-                        counts[0, t] += exact > wanted[t]
-                        counts[1, t] += exact == wanted[t]
+            for t in range(start[m], start[m + 1]):
+                if counts[0, t] <= enough[m]:
+                    low, high = edges[0, t], edges[1, t]
+                    found = _exactly(part, first + c, q[m], table, wanted[t], low, high)
+                    counts[0, t] += found[0]
+                    counts[1, t] += found[1]
 
 
 @njit(parallel=True, cache=True)
 def _leave_out(  # type: ignore[no-untyped-def]
-    q, table, target, start, keys, base, first, last, wanted, far, counts
+    q, table, target, start, keys, base, first, last, wanted, edges, counts
 ):
     """Take the known positives of a row, and the target itself, out of its counts."""
     for m in prange(len(q)):
@@ -193,7 +213,7 @@ def _leave_out(  # type: ignore[no-untyped-def]
             n = known[i] - base[m]
             rough = _rough(q[m], table[n])
             for t in range(start[m], start[m + 1]):
-                low, high = _bounds(wanted[t], far[m])
+                low, high = edges[0, t], edges[1, t]
                 if low <= rough <= high:
                     exact = _inner(q[m], table[n])
                     counts[0, t] -= exact > wanted[t]

@@ -42,11 +42,11 @@ ROWS = [
         "rotate-step-own", "RotatE step, B=512 K=128 d=200, own negatives", f"{OURS}.training:step",
         FACTS, "step",
         (
-            Peer(AUTHORS, "", "formulas:rotate", 60, 0.7),
-            Peer("PyKEEN", "pykeen", "pykeen:rotate", 18, 0.7),
-            Peer("PyG", "pyg", "pyg:rotate"),
+            Peer(AUTHORS, "", "formulas:rotate", 60, 0.7, {"steps": 1}),
+            Peer("PyKEEN", "pykeen", "pykeen:rotate", 18, 0.7, {"steps": 1}),
+            Peer("PyG", "pyg", "pyg:rotate", options={"steps": 1}),
         ),
-        {**_step("'own'", STEP), "steps": 2}, _step("'own'", SMALL),
+        {**_step("'own'", STEP), "steps": 25}, _step("'own'", SMALL),
     ),
     Row(
         "rotate-step-shared", "RotatE step, B=512 K=128 d=200, 4 shared pools",
@@ -56,16 +56,16 @@ ROWS = [
             Peer("PyKEEN", "pykeen", "pykeen:rotate", 45, 0.7, {"steps": 1}),
             Peer(DGL_KE, "", "formulas:dgl_ke", None, 0.7, {"steps": 1}),
         ),
-        {**_step("4", STEP), "steps": 10}, _step("4", SMALL),
+        {**_step("4", STEP), "steps": 50}, _step("4", SMALL),
     ),
     Row(
         "rotate-step-big", "RotatE step, B=1024 K=256 d=1000, 8 shared pools",
         f"{OURS}.training:step", FACTS, "step",
         (
-            Peer(AUTHORS, "", "formulas:rotate", 200, 0.7),
-            Peer(DGL_KE, "", "formulas:dgl_ke", None, 0.7),
+            Peer(AUTHORS, "", "formulas:rotate", 200, 0.7, {"steps": 1}),
+            Peer(DGL_KE, "", "formulas:dgl_ke", None, 0.7, {"steps": 1}),
         ),
-        _step("8", BIG), _step("2", SMALL), pairs=3,
+        {**_step("8", BIG), "steps": 5}, _step("2", SMALL), pairs=3,
     ),
     Row(
         "rotate-kernel", "RotatE scores and both gradients, B=512 K=128 d=200, 4 shared pools",

@@ -14,6 +14,8 @@ from ..work import Work
 from .agreement import agreement
 from .jobs import job
 
+DRAWS = 32  # of a batch of negatives in one repetition
+
 
 def propagation(options: dict[str, Any]) -> Work:
     """`LightGCN.nodes`, three layers, forward and backward.
@@ -71,7 +73,10 @@ def rotate_kernel(options: dict[str, Any]) -> Work:
 
 
 def negatives(options: dict[str, Any]) -> Work:
-    """Draw negatives for B rows with the known positives of each masked; valid ones count."""
+    """Draw negatives for B rows with the known positives of each masked; valid ones count.
+
+    As often as makes a repetition longer than it takes threads to wake.
+    """
     triples = "facts" in options
     model = "RotatE(dim=8)" if triples else "LightGCN(dim=8, layers=0)"
     built = job({**options, "recipe": {"model": model}})
@@ -88,11 +93,12 @@ def negatives(options: dict[str, Any]) -> Work:
 
     valid = draw().valid
     drawn = len(index) * spec.args[0] if valid is None else int(valid.sum())
-    return Work(lambda: _drop(draw()), drawn, 1e6)
 
+    def run() -> None:
+        for _ in range(DRAWS):
+            draw()
 
-def _drop(drawn: Any) -> None:
-    del drawn
+    return Work(run, DRAWS * drawn, 1e6)
 
 
 def _no_scores(*_: Any, **__: Any) -> torch.Tensor:
