@@ -232,7 +232,7 @@ def reproduce(
     else:
         show_table(figures)
         show_table(claims)
-    if any(row["holds"] is False for row in (*figures, *claims)):
+    if not published.succeeded(figures, claims):
         raise typer.Exit(1)
 
 

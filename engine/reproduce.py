@@ -7,7 +7,7 @@ to all its runs, ``runs`` by name, what to ``expect`` of each, and ``claims``: o
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,12 +28,13 @@ LEVEL = 0.05  # a claim holds when the paired p-value is below
 
 
 class Claim(BaseModel):
-    """One run ranks better than another."""
+    """One run ranks better than another; `reproduced` says whether it did when it was written."""
 
     model_config = ConfigDict(extra="forbid")
     better: str
     than: str
     metric: str
+    reproduced: bool = True
 
 
 class Reproduction(BaseModel):
@@ -93,6 +94,12 @@ def reproduce(
     return _figures(what, runs), [_judge(claim, runs) for claim in what.claims]
 
 
+def succeeded(figures: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]) -> bool:
+    """Say whether every figure holds, and every claim that could be reproduced before."""
+    wanted = [*figures, *(row for row in claims if row["before"])]
+    return all(row["holds"] is not False for row in wanted)
+
+
 def read_seeds(text: str) -> list[int] | None:
     """Read ``"0,1,2"``; nothing is None."""
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -143,6 +150,7 @@ def _judge(claim: Claim, runs: dict[str, list[Run]]) -> dict[str, Any]:
         "difference": f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]",
         "p": f"{found.p:.2g}",
         "holds": gain > 0 and found.p < LEVEL,
+        "before": claim.reproduced,
     }
 
 

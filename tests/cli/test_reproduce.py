@@ -63,6 +63,19 @@ def test_figures_and_claims_are_judged(paper, tmp_path, hardneg):
     assert after == stamp, "a finished run is read, not trained again"
 
 
+def test_a_claim_that_was_not_reproduced_before_fails_nothing(paper, tmp_path, hardneg):
+    path = paper(0.9)
+    usual = path.read_text().replace("epochs = 30", "epochs = 0")  # both runs stay at their start
+    path.write_text(usual.replace("[runs.few]", "[runs.few]\nepochs = 0"))
+    answer = hardneg("reproduce", path, "--out", tmp_path / "out", "--json")
+    [claim] = json.loads(answer.out)["claims"]
+    assert (answer.code, claim["holds"], claim["before"]) == (1, False, True)
+    path.write_text(path.read_text() + "reproduced = false\n")
+    answer = hardneg("reproduce", path, "--out", tmp_path / "out", "--json")
+    [claim] = json.loads(answer.out)["claims"]
+    assert (answer.code, claim["holds"], claim["before"]) == (0, False, False)
+
+
 def test_a_figure_out_of_tolerance_fails(paper, tmp_path, hardneg):
     answer = hardneg("reproduce", paper(1e-9), "--out", tmp_path / "out", "--json")
     assert answer.code == 1
