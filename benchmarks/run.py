@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     say("--rows", type=int, help="rows of the log that is read (default 20 million)")
     say("--quick", action="store_true", help="tiny sizes: shows that everything runs")
     say("--no-peers", action="store_true", help="ours alone")
+    say("--table", action="store_true", help="print what was measured as Markdown and stop")
     say("--list", action="store_true", help="name the rows and stop")
     say("--out", type=Path, help="the file to write")
     return parser.parse_args(words)
@@ -74,6 +76,9 @@ def main(words: list[str] | None = None) -> int:
     if options.list:
         for row in rows:
             print(f"{row.name:<24} {row.job}")
+        return 0
+    if options.table:
+        print(report.markdown(json.loads(place(options).read_text())["rows"]))
         return 0
     about = report.machine(options.device, options.threads)
     results: list[dict[str, object]] = []

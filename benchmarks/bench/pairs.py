@@ -54,7 +54,7 @@ def described(ready: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[
         "peak_bytes": peak,
         "working_bytes": None if peak is None or base is None else peak - base,
         "device_peak_bytes": last["device_peak"],
-        "extrapolated": ready["units"] != ready["total"],
+        "extrapolated": ready["units"] < ready["total"],
         "units": ready["units"],
         "total": ready["total"],
         "check": last["check"],

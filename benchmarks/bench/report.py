@@ -56,15 +56,32 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+COLUMNS = {  # name -> whether figures stand there
+    "job": False, "ours": True, "peer": False, "theirs": True, "ratio (quartiles)": True,
+    "target": True, "peak GiB ours/peer": True, "of the floor": True,
+}  # fmt: skip
+
+
+def markdown(results: Iterable[dict[str, Any]]) -> str:
+    """Return the table as documents hold it: rows by name, growth in sentences below."""
+    compared = [r for r in results if "growth" not in r]
+    names = ["row", *list(COLUMNS)[1:]]
+    lines = [names, ["---:" if COLUMNS.get(n, False) else "---" for n in names]]
+    lines += [[f"`{r['row']}`", *_cells(r)[1:]] for r in compared]
+    text = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*text, "", *(f"- {_grown(r)}" for r in results if "growth" in r)])
+
+
+def _grown(result: dict[str, Any]) -> str:
+    slopes = ", ".join(f"{k} {v['slope']:.2f}" for k, v in result["growth"].items())
+    return f"growth of {result['job']}: {slopes}"
+
+
 def show(results: Iterable[dict[str, Any]], console: Console | None = None) -> None:
     """Print the table, the growth of cost and the floor."""
     console = console or Console(width=None if Console().is_terminal else 180)
     table = Table(title="ours beside the peers")
-    for name, right in (
-        ("job", False), ("ours", True), ("peer", False), ("theirs", True),
-        ("ratio (quartiles)", True), ("target", True), ("peak GiB ours/peer", True),
-        ("of the floor", True),
-    ):  # fmt: skip
+    for name, right in COLUMNS.items():
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     growing = []
     for result in results:
@@ -74,8 +91,7 @@ def show(results: Iterable[dict[str, Any]], console: Console | None = None) -> N
             table.add_row(*_cells(result))
     console.print(table)
     for result in growing:
-        slopes = ", ".join(f"{k} {v['slope']:.2f}" for k, v in result["growth"].items())
-        console.print(f"growth of {result['job']}: {slopes}", markup=False)
+        console.print(_grown(result), markup=False)
 
 
 def _cells(result: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ class Work:
         run: does one repetition; a float it returns takes the place of the worker's clock, for
             repetitions that clean up or look something up beside what is measured.
         units: how much of the job a repetition does (steps of an epoch, triples of a test).
-        total: how much the whole job has; other than `units` the figure is extrapolated.
+        total: how much the whole job has; more than `units`, and the figure is extrapolated.
         check: a figure of this side on an input that both sides get (a loss, a metric).
         expected: what the formula that this side claims to compute gives on that input.
         amounts: by resource of the floor, how much the whole job needs of it at least.

@@ -189,3 +189,6 @@ def test_a_row_runs_without_peers_at_tiny_sizes(tmp_path, capsys):
     assert results[1]["floor"]["gemm_flops_per_second"] > 0
     report.show(results)
     assert "rotate-step-shared" in capsys.readouterr().out
+    rows_of_text = report.markdown(results).splitlines()
+    assert rows_of_text[2].startswith("| `rotate-step-shared` | ")
+    assert {line.count("|") for line in rows_of_text if line} == {1 + len(report.COLUMNS)}
