@@ -67,8 +67,7 @@ class Trainer:
             return self._run(test)
 
     def _run(self, test: bool) -> dict[str, float]:
-        self._started = time.perf_counter()
-        self._saved = self._started
+        self._started = self._saved = time.perf_counter()
         record_start(self.folder, self.job.device)
         with self._stop, self.reporter:
             if self.fresh:
@@ -150,17 +149,19 @@ class Trainer:
             )
         if self.radar and self.radar.wants(self.done, self.in_epoch):
             self.radar.watch(outcome, batch)
+        loss, scored = outcome.total, outcome.scored
+        del outcome  # and the nodes with it, whose room the gradients take
         job.optimizer.zero_grad(set_to_none=True)
-        outcome.total.backward()
+        loss.backward()
         job.optimizer.step()
-        value = outcome.total.detach()
+        value = loss.detach()
         bad = ~torch.isfinite(value) & (self.bad_step < 0)
         self.bad_step = torch.where(bad, self.step, self.bad_step)
         self.loss_sum += value
         self.loss_steps += 1
         self.step += 1
         self.average.move(self.step)
-        return len(batch.positive), outcome.scored
+        return len(batch.positive), scored
 
     def _between_steps(self, began: float, rows: int, scored: int) -> None:
         """Show figures now and then, save now and then, stop when asked."""
@@ -264,17 +265,16 @@ class Trainer:
 
     def restore(self) -> None:
         """Take up the state in the folder; lines of metrics written after it are cut off."""
-        job = self.job
-        path = self.folder / "state" / "state.safetensors"
+        job, path = self.job, self.folder / "state" / "state.safetensors"
         state = checkpoint.load(path, job.device)
         restore_job(job, state, path)
         self.average.values = state["average"]
         if self.radar and state.get("radar"):
             self.radar.restore(state["radar"])
         self.loss_sum = state["loss_sum"].to(job.device)
-        for name in ("loss_steps", "epoch", "done", "step", "seconds", "best", "best_epoch"):
+        names = ("loss_steps", "epoch", "done", "step", "seconds", "best", "best_epoch", "stale")
+        for name in names:
             setattr(self, name, state[name])
-        self.stale = state["stale"]
         self.fresh = False
         cut_metrics(self.folder / "metrics.jsonl", self.step)
 

@@ -1,6 +1,8 @@
 """Row-sparse optimizers: equal to torch where torch is right, untouched where nothing was asked."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -228,3 +230,24 @@ def test_a_schedule_sets_the_rate_from_the_first_rate():
 def test_specifications_print_as_they_are_written():
     assert repr(Adam(lr=0.01)) == "Adam(lr=0.01, betas=(0.9, 0.999), eps=1e-08)"
     assert repr(Steps()) == "Steps(at=(0.6, 0.85), factor=0.3)"
+
+
+COMPILER = """
+import sys, torch
+from hardneg.engine.optim import Adagrad, Adam, AdamW
+for make in (Adam, AdamW, Adagrad):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = make().build([weight])
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))]})
+    optimizer.zero_grad()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_optimizers_do_without_the_compiler_of_torch():
+    """It takes a second to load, at every start."""
+    command = [sys.executable, "-P", "-c", COMPILER]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
