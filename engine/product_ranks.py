@@ -19,6 +19,7 @@ from .ranks import first_not_below
 
 TILE = 1024  # candidates; a tile of as many queries stays in the caches
 _PART = 128  # scores that are looked at again where one of them is too near to call
+_CROWD = 0.8  # of the queries still count; with fewer of them the rest go on by themselves
 _LARGE = 1e30  # lengths whose products single precision still holds
 
 
@@ -84,9 +85,16 @@ class ProductRanks:
         kernel: Any = _wanted
         kernel(vectors, table, target, owner, reach, wanted, edges)
         kernel = _count_tile
+        rows, asked = np.arange(len(q)), q
         for first in range(0, N, TILE):
-            tile = self._scores(q, self.table[first : first + TILE]).numpy()
-            kernel(tile, first, vectors, table, start, wanted, edges, enough, counts)
+            tile = self._scores(asked, self.table[first : first + TILE]).numpy()
+            live = np.empty(len(rows), np.bool_)
+            kernel(tile, first, rows, vectors, table, start, wanted, edges, enough, counts, live)
+            if live.sum() < _CROWD * len(rows):  # the others' targets are given up
+                rows = rows[live]
+                asked = q[torch.from_numpy(rows)]
+            if not len(rows):
+                break
         base = (question.row * N).numpy()
         kernel = _leave_out
         kernel(vectors, table, target, start, keys, base, *bounds, wanted, edges, counts)
@@ -182,16 +190,18 @@ def _exactly(scores, first, q, table, wanted, low, high):  # type: ignore[no-unt
 
 @njit(parallel=True, cache=True)
 def _count_tile(  # type: ignore[no-untyped-def]
-    tile, first, q, table, start, wanted, edges, enough, counts
+    tile, first, rows, q, table, start, wanted, edges, enough, counts, live
 ):
     b, W = tile.shape
-    for m in prange(b):
+    for i in prange(b):
+        m = rows[i]
         least = np.float32(np.inf)  # of the targets that still count
         for t in range(start[m], start[m + 1]):
             if counts[0, t] <= enough[m]:
                 least = min(least, edges[0, t])
-        for c in range(0, W if least < np.inf else 0, _PART):
-            part = tile[m, c : c + _PART]
+        live[i] = least < np.inf
+        for c in range(0, W if live[i] else 0, _PART):
+            part = tile[i, c : c + _PART]
             if _over(part, least) == 0:
                 continue
             for t in range(start[m], start[m + 1]):
