@@ -85,9 +85,11 @@ def compare(
         return
     for metric in found.metrics:
         show_table(rows_of(found, metric), f"{metric} on {found.num_queries:,} test queries")
+    number = sum(len(g.against) for g in found.groups)
+    corrected = "the p-value is for" if number == 1 else "p-values are corrected for"
     output().print(
-        "differences are paired over queries; p-values are corrected for "
-        f"{sum(len(g.against) for g in found.groups)} comparisons (Holm)"
+        f"differences are paired over queries; {corrected} {number} "
+        + ("comparison" if number == 1 else "comparisons (Holm)")
     )
     if html is not None:
         output().print(str(html), soft_wrap=True)

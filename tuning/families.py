@@ -20,7 +20,7 @@ from ..datasets.errors import UsageError
 from ..engine import components
 from ..engine.expression import show
 from ..engine.recipe import Recipe, resolve, samples
-from .space import REPLACED, Entries, Space, apply, as_table, default_of, plan
+from .space import REPLACED, Entries, Space, apply, as_table, default_of, has, plan
 
 Table = dict[str, Any]
 USUAL = 256  # negatives of the baseline where the recipe's proposal has no number of its own
@@ -75,15 +75,17 @@ def families(
     table = as_table(entries)
     found: list[Family] = []
     used: set[str] = set()
-    trouble: UsageError | None = None
+    trouble: dict[str, UsageError] = {}
     for recipe in recipes:
         own, refused = _fitting(recipe, table)
-        trouble = trouble or refused
+        for name, error in refused.items():
+            if name not in trouble or has(recipe, name):  # its range is wrong, not its family
+                trouble[name] = error
         used |= own.keys()
         found.append(_family(recipe, own, table, base))
     missing = [name for name in table if name not in used]
-    if missing and trouble is not None:
-        raise trouble
+    if missing:
+        raise trouble[missing[0]]
     if not any(family.ranges for family in found):
         plan(base, {})  # says that there is nothing to search
     return found
@@ -114,10 +116,10 @@ def fits(recipe: Recipe, name: str, raw: Any) -> bool:
     return bool(_fitting(recipe, {name: raw})[0])
 
 
-def _fitting(recipe: Recipe, table: Table) -> tuple[Table, UsageError | None]:
-    """Return the entries that this family has arguments for, and why one was refused."""
+def _fitting(recipe: Recipe, table: Table) -> tuple[Table, dict[str, UsageError]]:
+    """Return the entries that this family has arguments for, and why others were refused."""
     own: Table = {}
-    trouble: UsageError | None = None
+    refused: dict[str, UsageError] = {}
     for name, raw in table.items():
         try:
             plan(recipe, {name: raw})
@@ -125,8 +127,8 @@ def _fitting(recipe: Recipe, table: Table) -> tuple[Table, UsageError | None]:
         except UsageError as error:
             if "is ambiguous" in str(error):  # another family where it is not does not help
                 raise
-            trouble = trouble or error
-    return own, trouble
+            refused[name] = error
+    return own, refused
 
 
 def _family(recipe: Recipe, own: Table, table: Table, base: Recipe) -> Family:

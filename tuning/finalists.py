@@ -179,7 +179,7 @@ def _queries(runs: Sequence[Run], metric: str) -> list[np.ndarray]:
     return [checkpoint.load(r.folder / "queries.safetensors")[metric].numpy() for r in runs]
 
 
-def winner(setting: Setting, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def winner(metric: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the finalist that is best on validation when trained anew: test plays no part."""
-    up = higher_is_better(setting.base.metric)
+    up = higher_is_better(metric)
     return (max if up else min)(rows, key=lambda row: row["validation_again"])

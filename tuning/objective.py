@@ -59,9 +59,16 @@ class Objective(NamedTuple):
                 {"seconds": "seconds", "memory": "bytes"}[name] for name in self.names[1:]
             )
         if self.limits:
-            held = [f"{n} {LIMITS[n]} {b:g}" for n, b in self.limits.items()]
+            held = [f"{n} {LIMITS[n]} {_in_words(n, b)}" for n, b in self.limits.items()]
             text += ", with " + ", ".join(held)
         return text
+
+
+def _in_words(name: str, bound: float) -> str:
+    """Write a limit with its unit: 2 GB, 60 s, 5%."""
+    if name == "memory":
+        return f"{bound / 1e9:g} GB" if bound >= 1e9 else f"{bound / 1e6:g} MB"
+    return {"seconds": f"{bound:g} s", "held_out": f"{100 * bound:g}%"}.get(name, f"{bound:g}")
 
 
 def objective(names: Sequence[str] = (), limits: Sequence[str] = ()) -> Objective:

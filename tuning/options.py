@@ -109,6 +109,7 @@ def prepare(
     recipe: dict[str, Any] | str | Path, options: Options, out: str | Path | None = None
 ) -> Plan:
     """Read a recipe with its ``[space]`` table and check what a study of it would search."""
+    _check_numbers(options)
     fields = read(Path(recipe)) if isinstance(recipe, (str, Path)) else dict(recipe)
     table = fields.get("space", {})
     if not isinstance(table, Mapping):
@@ -145,6 +146,17 @@ def prepare(
     card |= {"sampler": sampler, "pruner": pruner}
     known = replace(options, storage=storage, sampler=sampler, pruner=pruner)
     return Plan(base, found, goal, card, known, shares, old, notes)
+
+
+def _check_numbers(options: Options) -> None:
+    """Refuse a time that cannot be read and finalists that cannot be."""
+    if options.until:
+        seconds_of(options.until)
+    if options.finalists < 0 or options.seeds < 1:
+        raise UsageError(
+            f"finalists = {options.finalists}, seeds = {options.seeds}: give 0 or more "
+            "finalists and at least one seed"
+        )
 
 
 def seconds_of(text: str) -> float:

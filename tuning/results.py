@@ -9,8 +9,10 @@ from optuna.trial import TrialState
 from ..engine.console import emit, output, show_metrics, show_table
 from ..engine.metrics import higher_is_better
 from .evidence import Evidence, is_pruned
+from .finalists import winner
 from .learned import learned, show_learned
 from .live import settings
+from .rungs import is_allowed
 from .study import Study
 
 MOST = 20  # trials in a terminal; the page has them all
@@ -29,9 +31,11 @@ def show_study(study: Study, as_json: bool) -> None:
     show_table(shown_rows(study))
     everything = study.record.get_trials(deepcopy=False)
     pruned = sum(map(is_pruned, everything))
+    over = sum(bool(row.get("over limit")) for row in rows)
     others = len(everything) - len(rows) - pruned
     output().print(
         f"{len(rows)} of {len(everything)} trials finished, {pruned} were pruned"
+        + (f", {over} of the finished are over a limit and cannot win" if over else "")
         + (", the others were skipped or failed" if others else "")
         + (f"; the best {MOST} are shown" if len(rows) > MOST else "")
     )
@@ -39,14 +43,22 @@ def show_study(study: Study, as_json: bool) -> None:
     if front:
         output().print(f"Pareto front: trials {', '.join(map(str, front))}")
     if study.finalists:
-        show_table(finalist_rows(study), f"finalists, {study.best.recipe.metric} on test")
+        metric = study.best.recipe.metric
+        show_table(finalist_rows(study), f"finalists, {metric} on test")
+        output().print(
+            f"best.toml is the recipe of trial {winner(metric, study.finalists)['trial']}, the "
+            "finalist that is best on validation when trained anew"
+        )
     else:
         show_metrics(study.test, f"test of the best trial ({study.best.folder})")
     show_learned(Evidence.of(study.folder, study.record))
 
 
 def trial_rows(study: Study) -> list[dict[str, Any]]:
-    """Return the finished trials, best first; those on more of the data before the others."""
+    """Return the finished trials, best first.
+
+    Those on more of the data stand before the others; those over a limit, which cannot win, last.
+    """
     metric = study.best.recipe.metric
     sign = -1 if higher_is_better(metric) else 1
     parts = {
@@ -54,10 +66,16 @@ def trial_rows(study: Study) -> list[dict[str, Any]]:
     }
     done = study.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     several = len({t.user_attrs.get("family") for t in done}) > 1
+    limited = not all(map(is_allowed, done))
     rows = []
-    for trial in sorted(done, key=lambda t: (-parts[t.number], sign * (t.values or [0.0])[0])):
+    for trial in sorted(
+        done, key=lambda t: (not is_allowed(t), -parts[t.number], sign * (t.values or [0.0])[0])
+    ):
         values = trial.values or [0.0]
         row: dict[str, Any] = {"trial": trial.number, metric: values[0]}
+        if limited:
+            over = [name for name, excess in trial.constraints.items() if excess > 0]
+            row["over limit"] = ", ".join(over)
         if min(parts.values()) < 1:
             row["share"] = parts[trial.number]
         if several:

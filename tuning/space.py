@@ -85,7 +85,8 @@ def plan(recipe: Recipe, entries: Entries) -> Space:
     declared, known = ranges(recipe), ranges(recipe, unset=True)
     chosen, fixed = {}, {}
     for name, raw in wanted.items():
-        path = _full_path(name, raw, declared if raw is True else known, recipe)
+        bare = raw is True and (_hits(name, declared) or not _hits(name, known))
+        path = _full_path(name, raw, declared if bare else known, recipe)
         value = read_range(path, raw, known.get(path))
         if isinstance(value, BaseDistribution):
             _check_ends(recipe, path, value)
@@ -142,7 +143,7 @@ def _full_path(name: str, raw: Any, space: Mapping[str, BaseDistribution], recip
     if name in PLAIN and raw is not True:
         return name
     field, _, rest = name.partition(".")
-    hits = [k for k in space if k == name or (k.startswith(f"{field}.") and _tail(k, rest))]
+    hits = _hits(name, space)
     if len(hits) == 1:
         return hits[0]
     if not hits and raw is not True and field in EXPRESSIONS and rest:
@@ -150,6 +151,21 @@ def _full_path(name: str, raw: Any, space: Mapping[str, BaseDistribution], recip
         return name
     trouble = "is ambiguous" if hits else "has no declared range"
     raise UsageError(f"search: {name!r} {trouble}; {closest(name, hits or space)}")
+
+
+def has(recipe: Recipe, name: str) -> bool:
+    """Say whether a recipe has the argument that a path names, whatever is asked of it."""
+    try:
+        _full_path(name, "", ranges(recipe, unset=True), recipe)
+    except UsageError:
+        return False
+    return True
+
+
+def _hits(name: str, space: Mapping[str, BaseDistribution]) -> list[str]:
+    """Return the arguments that a name, perhaps without its component, may stand for."""
+    field, _, rest = name.partition(".")
+    return [k for k in space if k == name or (k.startswith(f"{field}.") and _tail(k, rest))]
 
 
 def _tail(path: str, rest: str) -> bool:

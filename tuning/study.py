@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -74,11 +75,6 @@ def tune(
     if trials < 1:
         raise UsageError(f"trials = {trials}; a study needs at least one")
     known = Options(**options)
-    if known.finalists < 0 or known.seeds < 1:
-        raise UsageError(
-            f"finalists = {known.finalists}, seeds = {known.seeds}: give 0 or more "
-            "finalists and at least one seed"
-        )
     until = None if not known.until else time.monotonic() + seconds_of(known.until)
     plan = prepare(recipe, known, out)
     folder = cards.open_folder(plan.base, out, plan.card)
@@ -139,10 +135,7 @@ def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
 
     folder, order = setting.folder, ranked(setting)
     if not order:
-        raise ResourceError(
-            f"{folder}: no trial finished; see the messages above, mend what they name or give "
-            "more trials or time"
-        )
+        raise ResourceError(f"{folder}: {_nothing(setting)}")
     metric = setting.base.metric
     show.say(f"best: trial {order[0].number}, {metric} {(order[0].values or [0.0])[0]:.4f}")
     rows: list[dict[str, Any]] = []
@@ -150,7 +143,7 @@ def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
     if (options.finalists or part) and len(setting.dataset.test):
         seeds = options.seeds if options.finalists else 1
         rows = finish(setting, max(1, options.finalists), seeds, show)
-        row = winner(setting, rows)
+        row = winner(metric, rows)
         test = {metric: row["test"]}
         best = Run(folder / row["runs"][0] if row["share"] < 1 else setting.place(row["trial"]))
     else:
@@ -159,6 +152,18 @@ def _conclude(setting: Setting, options: Options, show: Progress) -> Study:
     write_text(folder / "best.toml", best.recipe.to_toml())
     write_page(folder, setting.record)
     return Study(folder, setting.record, best, test, rows)
+
+
+def _nothing(setting: Setting) -> str:
+    """Say why there is no winner, with the most frequent reason, and what to do."""
+    ended = setting.record.get_trials(deepcopy=False)
+    within = any(trial.state == TrialState.COMPLETE for trial in ended)
+    whys = Counter(str(trial.user_attrs.get("why", "")) for trial in ended)
+    whys.pop("", None)
+    said = [f"{number} of {len(ended)} {why}" for why, number in whys.most_common(1)]
+    remedy = "begin a study with wider limits" if within else "mend what is named"
+    start = "no trial finished" + (" within the limits" if within else "")
+    return "; ".join([start, *said, f"{remedy if said else 'go on'} or give more trials or time"])
 
 
 def _test_once(setting: Setting, number: int) -> dict[str, float]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from optuna.distributions import FloatDistribution, IntDistribution
+
 from ..engine.console import text_of
+from .axis import Axis
 from .budget import Reached
 from .evidence import Evidence, family_of, is_baseline, quality
 from .knowledge import Knowledge, Lesson
@@ -13,6 +16,7 @@ from .surface import kind_of
 
 NEAR = 0.99  # of the best value
 SURE = 0.05
+EDGE = 0.02  # of a range
 
 
 def sentences(evidence: Evidence, found: Knowledge) -> list[str]:
@@ -21,6 +25,7 @@ def sentences(evidence: Evidence, found: Knowledge) -> list[str]:
         _winner(evidence),
         *_baseline(evidence),
         *_knobs(evidence, found),
+        _ends(evidence),
         _budget(evidence, found),
     ]
     said += [_outlook(evidence, found), _saving(found)]
@@ -99,6 +104,25 @@ def _advice(lesson: Lesson, kind: str) -> str:
     return (
         f"{start}: {first.name} is best from {_short(ends[0])} to {_short(ends[-1])}, by "
         f"{first.effect:.4f} ± {first.reach:.4f} over the worst value."
+    )
+
+
+def _ends(evidence: Evidence) -> str:
+    """Name the winner's knobs that stand at an end of their range: the best may lie beyond."""
+    found = []
+    for trial in evidence.ranked[:1]:
+        for name, value in trial.params.items():
+            space = trial.distributions[name]
+            if not isinstance(space, (IntDistribution, FloatDistribution)) or space.single():
+                continue
+            if not EDGE < Axis(name, space).unit([value])[0] < 1 - EDGE:
+                ends = f"{_short(space.low)} to {_short(space.high)}"
+                found.append(f"{name} ({_short(value)} of {ends})")
+    if not found:
+        return ""
+    return (
+        f"The best trial stands at the end of a range, so better values may lie beyond: "
+        f"{', '.join(found)}."
     )
 
 

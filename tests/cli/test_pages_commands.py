@@ -1,6 +1,7 @@
 """`hardneg compare` and `hardneg report`."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -21,6 +22,9 @@ def test_compare_prints_a_table_and_writes_a_page(hardneg, both, tmp_path):
     assert "NDCG@10 on 40 test queries" in answer.out
     assert "baseline" in answer.out
     assert "95% interval" in answer.out
+    assert re.search(r"corrected for\s+\d+\s+comparisons\s+\(Holm\)", answer.out)
+    one = hardneg("compare", *both, "--metrics", "NDCG@10").out
+    assert "the p-value is for 1 comparison" in " ".join(one.split())
     assert str(page) in answer.out
     assert "Differences" in page.read_text()
 

@@ -103,6 +103,7 @@ def test_the_page_has_every_part(studies):
         "hardness: TopK.share, log scale", "training seconds, all trials", "epoch, log scale",
         "error held out", "Best recipe per budget", "Pruning: 8 given up early",
         "failed: the loss is not a number", "0.01 to 0.5, log", "hardneg tune r.toml",
+        "on the edge of the worst values stand those beyond it too",
         "No other beats these in every objective", Run(studies / "usual").dataset.card.hash,
     ):  # fmt: skip
         assert words in read.text, words
@@ -115,6 +116,7 @@ def test_finalists_are_compared_with_tuned_uniform(studies):
     for words in ("± 0.0100", "+0.0300", "+0.0100 to +0.0500", "0.002", "p (Holm)", "optimism"):
         assert words in read.text
     assert "against tuned uniform" in read.text
+    assert "best on validation when trained anew: best.toml is its recipe" in read.text
 
 
 @pytest.mark.parametrize("name", ["usual", "finalists", "failed", "few", "hostile"])

@@ -237,6 +237,21 @@ def test_sentences_say_what_a_reader_asks(study, known):
     assert all(text.endswith(".") and "\n" not in text for text in told)
 
 
+def test_a_winner_at_the_end_of_a_range_is_said(written_study, tmp_path):
+    rising = Evidence.open(
+        written_study(tmp_path / "a", quality=lambda number, params: params["optimizer.Adam.lr"])
+    )
+    best = rising.ranked[0]
+    space = best.distributions["optimizer.Adam.lr"]
+    best.params["optimizer.Adam.lr"] = space.high
+    told = " ".join(sentences(rising, learn(rising)))
+    assert "The best trial stands at the end of a range" in told
+    assert f"optimizer.Adam.lr ({space.high:.3g} of {space.low:.3g} to {space.high:.3g})" in told
+    for name, value in best.distributions.items():
+        best.params[name] = value.high - (value.high - value.low) / 2
+    assert "stands at the end" not in " ".join(sentences(rising, learn(rising)))
+
+
 def test_the_surface_asked_for_must_be_searched(study):
     found = learn(study, ["Uniform.num", "Adam.lr"])
     assert found.lessons[1].surface.hardness.name == "optimizer.Adam.lr"

@@ -64,6 +64,13 @@ def test_a_share_that_is_written_out_takes_the_place_of_the_number():
     assert "negatives.TopK.num" not in plan(base, {}).ranges
 
 
+def test_a_share_that_is_not_written_out_may_be_asked_for_by_name(base):
+    for name in ("negatives.TopK.share", "negatives.share"):
+        [first, _] = families(base, [name])
+        assert first.ranges == {"negatives.TopK.share": FloatDistribution(0.002, 1.0, log=True)}
+        assert first.defaults() == {"negatives.TopK.share": 0.125}
+
+
 def test_a_schedule_is_a_choice_like_any_other(base):
     base = resolve({**FIELDS, "negatives": "Uniform(64) | SelfAdversarial(1.0)"})
     name = "negatives.SelfAdversarial.alpha"
@@ -122,6 +129,21 @@ def test_bad_ranges_are_one_sentence_with_the_remedy(entry, message, base):
     with pytest.raises(UsageError, match=message) as trouble:
         families(base, [entry])
     assert "\n" not in str(trouble.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("negatives.nope=1..3", "nope is not an argument here"),
+        ("negatives.alpha=5..1", r"is inverted; write .*alpha=1..5"),
+        ("negatives.within=0..2", "at 2"),
+    ],
+)
+def test_of_several_families_the_one_with_the_argument_says_what_is_wrong(entry, message, base):
+    texts = ["Uniform(32) | TopK(4)", "Uniform(16) | SelfAdversarial(1.0)", "SameCluster(8)"]
+    good = ["negatives.TopK.num", "negatives.alpha=0.5..2"][: 1 + ("alpha" not in entry)]
+    with pytest.raises(UsageError, match=message):
+        families(base, [*good, entry], texts)
 
 
 def test_a_family_named_twice_is_refused(base):

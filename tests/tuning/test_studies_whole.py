@@ -11,9 +11,10 @@ from hardneg.datasets.errors import DataError, ResourceError, UsageError
 from hardneg.engine.job import Job
 from hardneg.engine.trainer import Trainer
 from hardneg.tuning import storage as storages
+from hardneg.tuning import trial as trial_module
 from hardneg.tuning.evidence import Evidence
 from hardneg.tuning.objective import objective
-from hardneg.tuning.results import pareto, show_study
+from hardneg.tuning.results import pareto, show_study, trial_rows
 from hardneg.tuning.study import Options, prepare, seconds_of, tune
 
 pytestmark = pytest.mark.usefixtures("one_thread", "private_cache")
@@ -58,7 +59,10 @@ def test_defaults_and_baseline_come_first_and_the_finalists_alone_are_tested(
     show_study(study, as_json=True)
     assert json.loads(capsys.readouterr().out)["finalists"] == list(rows)
     show_study(study, as_json=False)
-    assert "memory MB" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "memory MB" in shown
+    chosen = max(rows, key=lambda row: row["validation_again"])["trial"]
+    assert f"best.toml is the recipe of trial {chosen}, the finalist that is best on" in shown
     assert Evidence.open(study.folder).before == ()
     shutil.copytree(  # as an earlier start with another winner leaves it
         tmp_path / "s" / rows[0]["runs"][0], tmp_path / "s" / "finalists" / "0007-seed0"
@@ -88,8 +92,21 @@ def test_lack_of_memory_is_an_infeasible_trial(fields, tmp_path, monkeypatch):
 
 
 def test_a_limit_that_no_trial_keeps_leaves_no_winner(fields, tmp_path):
-    with pytest.raises(ResourceError, match="no trial finished"):
+    said = "no trial finished within the limits; 1 of 1 over the limit of rank_me; .*wider limits"
+    with pytest.raises(ResourceError, match=said):
         tune(fields, trials=1, search=LR, out=tmp_path / "s", quiet=True, limits=["rank_me>=99"])
+
+
+def test_a_trial_over_a_limit_stands_last_and_says_so(fields, tmp_path, monkeypatch, capsys):
+    memory = iter([9.0, 9.0, 1.0])
+    monkeypatch.setattr(trial_module, "costs", lambda *_: {"seconds": 1.0, "memory": next(memory)})
+    study = tune(fields, trials=3, search=LR, out=tmp_path / "s", quiet=True, limits=["memory<=2"])
+    rows = trial_rows(study)
+    assert rows[0]["trial"] == 2, "the winner, whatever those over the limit reached"
+    assert [row["over limit"] for row in rows] == ["", "memory", "memory"]
+    show_study(study, as_json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of the finished are over a limit and cannot win" in said
 
 
 def test_a_full_disk_stops_the_study_and_the_trial_goes_on_later(fields, tmp_path, monkeypatch):
@@ -143,6 +160,12 @@ def test_bad_input_is_one_sentence(options, message, fields, tmp_path):
     assert "secret" not in str(trouble.value)
 
 
+@pytest.mark.parametrize("options", [{"until": "-3h"}, {"finalists": -1}, {"seeds": 0}])
+def test_what_shows_a_study_refuses_what_running_it_would(options, fields):
+    with pytest.raises(UsageError, match=f"{next(iter(options))} = .*(write|give)"):
+        prepare(fields, Options(search=LR, **options))
+
+
 def test_a_metric_the_task_does_not_have(fields, tmp_path):
     with pytest.raises(UsageError, match="metric"):
         tune({**fields, "metric": "F1@10"}, trials=1, out=tmp_path / "s", quiet=True)
@@ -192,6 +215,12 @@ def test_several_objectives_prune_on_the_primary_and_go_on(fields, tmp_path, mon
     found = [t.state for t in study.record.trials]
     assert found == [TrialState.COMPLETE] * 6 + [TrialState.PRUNED] * 6
     assert pareto(study)
+
+
+def test_limits_are_said_with_their_units(fields):
+    limits = ["memory<=2G", "rank_me>=8", "held_out<=5%", "seconds<=1m"]
+    told = prepare(fields, Options(search=LR, limits=limits)).describe()[0]
+    assert "with memory <= 2 GB, rank_me >= 8, held_out <= 5%, seconds <= 60 s" in told
 
 
 def test_times_and_limits_are_read():

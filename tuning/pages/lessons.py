@@ -27,8 +27,9 @@ IMPORTANCE = (
 EFFECT = (
     "The line is {metric} at a value of the knob, averaged over the other knobs as the trials had "
     "them, by a Gaussian process through the finished trials; the band is its 95% interval, for "
-    "the mean, not for one training. Rings are trials, whose other knobs differ. “Best from … to” "
-    "holds the values that cannot be told from the best one."
+    "the mean, not for one training. Rings are trials, whose other knobs differ; on the edge of "
+    "the worst values stand those beyond it too. “Best from … to” holds the values that cannot be "
+    "told from the best one."
 )
 SURFACE = (
     "Shades are {metric} by the same process, other knobs averaged. A square is full where trials "

@@ -26,7 +26,8 @@ WAY = (
     "read the test part. Validation is the value that chose it, optimism by how much that is "
     "better than its test. The difference to the best uniform trial is paired over test "
     "questions, with the 95% interval of Student's t; p is corrected for the number of finalists "
-    "(Holm). It speaks of other questions of this kind; the standard deviation is over seeds."
+    "(Holm). It speaks of other questions of this kind; the standard deviation is over seeds. In "
+    "bold is the finalist that is best on validation when trained anew: best.toml is its recipe."
 )
 
 
