@@ -63,7 +63,7 @@ ROWS = [
         f"{OURS}.ranking:items", "gowalla", "test",
         (
             Peer("RecBole", "recbole", "recbole:full_ranking", 5),
-            Peer(AUTHORS, "", "formulas:full_ranking"),  # without what `lightgcn-test` has
+            Peer(AUTHORS, "", "formulas:full_ranking", 5),
         ),
         {"D": 64, "sample": 2560}, {"D": 8, "sample": 40}, pairs=5, floor=0.5,
     ),
