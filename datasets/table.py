@@ -113,7 +113,7 @@ def standard(
     except pl.exceptions.PolarsError as error:
         if text is None:
             raise
-        raise _table_fault(text, found, error) from error
+        raise _table_fault(text, found, start, error) from error
 
 
 def _rows(path: Path, found: Layout) -> Iterator[tuple[int, list[str]]]:
@@ -130,15 +130,39 @@ def _line_of(path: Path, found: Layout, row: int) -> int:
     return next((line for n, (line, _) in enumerate(_rows(path, found)) if n == row), row + 1)
 
 
-def _table_fault(path: Path, found: Layout, error: Exception) -> DataError:
-    for line, cells in _rows(path, found):
-        if len(cells) != len(found.names):
+def _table_fault(path: Path, found: Layout, start: int, error: Exception) -> DataError:
+    """Raise or return the first fault from row `start` on.
+
+    Rows ahead of the one at which the reader gave up may not have been delivered, and a value there
+    that does not fit comes first.
+    """
+    ahead: list[list[str]] = []
+    lines: list[int] = []
+    for row, (line, cells) in enumerate(_rows(path, found)):
+        wrong = len(cells) != len(found.names)
+        if wrong or len(ahead) == BATCH_ROWS:
+            _convert(_frame(ahead, found), found, lambda at: f"{path}:{lines[at]}")
+            ahead.clear()
+            lines.clear()
+        if wrong:
             return DataError(
                 f"{path}:{line}: {len(cells)} fields where {len(found.names)} are expected "
                 f"(separator {found.separator!r}): {clip(found.separator.join(cells))}; "
                 "mend or remove the line"
             )
+        if row >= start:
+            ahead.append(cells)
+            lines.append(line)
     return explain(path, error)
+
+
+def _frame(rows: list[list[str]], found: Layout) -> pl.DataFrame:
+    """Return the columns of these cells that are read, under the names of their roles."""
+    at = {role: found.names.index(column) for role, column in found.roles.items()}
+    return pl.DataFrame(
+        {role: [cells[i] for cells in rows] for role, i in at.items()},
+        schema=dict.fromkeys(at, pl.String),
+    )
 
 
 def _convert(frame: pl.DataFrame, found: Layout, where) -> pl.DataFrame:  # type: ignore[no-untyped-def]

@@ -3,10 +3,12 @@
 import polars as pl
 import pytest
 
+from hardneg.datasets import table
 from hardneg.datasets.dataset import Dataset
 from hardneg.datasets.errors import DataError, ResourceError, UsageError
 from hardneg.datasets.lines import LONGEST_LINE
 from hardneg.datasets.load import load_dataset
+from hardneg.datasets.table import read_table
 
 GOOD = "user,item,timestamp\na,x,1\nb,y,2\n"
 
@@ -213,3 +215,20 @@ def test_failed_writes_leave_the_old_file(tmp_path, monkeypatch):
         fail()
     assert [p.name for p in path.parent.iterdir()] == ["card.json"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+@pytest.mark.parametrize(("odd", "message"), [
+    ("10000000000000000000000", r"log.csv:5: 'time' is '10000000000000000000000', but"),
+    ("7", r"log.csv:8: 4 fields where 3"),
+])  # fmt: skip
+def test_the_first_of_two_faults_is_named(write, monkeypatch, batch, odd, message):
+    def gives_up_at_once(self, **options):
+        raise pl.exceptions.ComputeError("found more fields than defined in 'Schema'")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", gives_up_at_once)
+    monkeypatch.setattr(table, "BATCH_ROWS", batch)
+    rows = ["a,b,1", "a,b,2", "", f"a,b,{odd}", "a,b,5", "a,b,6", "a,b,7,8", "a,b,9", ""]
+    path = write(log_DOT_csv="\n".join(["user,item,time", *rows]))
+    with pytest.raises(DataError, match=message):
+        list(read_table(path))
