@@ -62,8 +62,14 @@ def described(ready: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[
         "as_expected": agrees(last["check"], ready["expected"]),
         "amounts": ready["amounts"],
         "note": last["note"],
+        "reached": all(answer["reached"] for answer in answers),
         "versions": ready["versions"],
     }
+
+
+def meets(ratio: dict[str, float], target: float | None, ours: dict[str, Any]) -> bool | None:
+    """Say whether ours is as many times faster as wanted; not where it did not get there at all."""
+    return None if target is None else bool(ours["reached"]) and ratio["median"] >= target
 
 
 def agrees(check: float | None, expected: float | None) -> bool | None:

@@ -118,6 +118,8 @@ def _side(side: dict[str, Any]) -> str:
     marks = " extrapolated" if side["extrapolated"] else ""
     if side["as_expected"] is False:
         marks += " CHECK FAILED"
+    if not side["reached"]:
+        marks += f" NOT REACHED ({side['check']:.4f})"
     return f"{duration(side['seconds']['median'])}{marks}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from . import data
 from .environments import HERE, NoEnvironment, interpreter
 from .growth import growth
-from .pairs import described, interleave, ratio, scaled
+from .pairs import described, interleave, meets, ratio, scaled
 from .rows import RECIPES, THEIRS, Peer, Row
 from .side import Side, SideError
 
@@ -132,9 +132,9 @@ class Suite:
             "pairs": len(pairs),
             "ratio": found,
             "target": peer.target,
-            "target_met": None if peer.target is None else found["median"] >= peer.target,
             "memory_target": peer.memory,
         }
+        result["target_met"] = meets(found, peer.target, result["ours"])
         result |= _memory(result["ours"], result["theirs"], peer.memory)
         self.say(f"  {peer.name}: {found['median']:.1f}x")
         return result

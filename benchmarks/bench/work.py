@@ -20,6 +20,7 @@ class Work:
         expected: what the formula that this side claims to compute gives on that input.
         amounts: by resource of the floor, how much the whole job needs of it at least.
         note: what a reader of the row should know.
+        reached: whether a repetition came to where it was to go; if not, its seconds win nothing.
     """
 
     run: Callable[[], Any]
@@ -29,6 +30,7 @@ class Work:
     expected: float | None = None
     amounts: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    reached: bool = True
 
     def described(self) -> dict[str, Any]:
         """Return everything but the function, for the driver."""

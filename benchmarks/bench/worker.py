@@ -82,6 +82,7 @@ def serve(place: str, options: dict[str, Any], channel: TextIO) -> None:
             peak=memory("VmHWM"),
             device_peak=device_peak(device),
             note=work.note,
+            reached=work.reached,
             check=work.check,
             amounts=work.amounts,
         )

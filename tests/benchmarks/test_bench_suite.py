@@ -21,6 +21,11 @@ def fast(options):
     print("noise of a library")
     return Work(lambda: options.get("seconds"), 2, 10, check=1.0, expected=1.0)
 
+def short(options):
+    work = Work(lambda: 0.5, check=0.1639)
+    work.reached = False
+    return work
+
 def broken(options):
     raise ValueError("no such thing\\nand more")
 
@@ -66,6 +71,24 @@ def test_pairs_end_when_the_time_is_spent(start):
         ours.answer(30)
         theirs.answer(30)
         assert len(pairs.interleave(ours, theirs, pairs=50, seconds=0.0, limit=30)) == 1
+
+
+def test_a_quality_that_was_not_reached_wins_nothing(start):
+    with start("short") as ours, start("fast", seconds=99.0) as theirs:
+        ready, other = ours.answer(30), theirs.answer(30)
+        found = pairs.interleave(ours, theirs, pairs=1, seconds=30, limit=30)
+    mine, peer = [a for a, _ in found], [b for _, b in found]
+    ratio = pairs.ratio(pairs.scaled(ready, mine), pairs.scaled(other, peer))
+    assert ratio["median"] == 990
+    told, there = pairs.described(ready, mine), pairs.described(other, peer)
+    assert pairs.meets(ratio, 30, told) is False
+    assert pairs.meets(ratio, 30, there) is True
+    assert pairs.meets(ratio, None, told) is None
+    result = {"row": "quality", "job": "quality", "peer": "peer", "ours": told, "theirs": there,
+              "ratio": ratio, "target": 30, "target_met": False, "memory_met": None,
+              "floor": {}}  # fmt: skip
+    assert "500 ms NOT REACHED (0.1639)" in report.markdown([result])
+    assert "30 missed" in report.markdown([result])
 
 
 def test_a_side_that_fails_says_why_in_one_sentence(start):

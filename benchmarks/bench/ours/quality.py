@@ -25,7 +25,7 @@ class _Reached(Exception):  # noqa: N818
 
 
 class _Watch:
-    """Reads the test after every validation, off the clock; nothing is chosen by what it says."""
+    """Reads the test where a run is judged, off the clock; nothing is chosen by what it says."""
 
     def __init__(self, job: Job, target: float) -> None:
         self.job, self.target = job, target
@@ -73,9 +73,8 @@ def until(options: dict[str, Any]) -> Work:
             epoch = trainer.epoch
         seconds = time.perf_counter() - began - watch.off
         name = Path(options["recipe"]).stem
-        told = "reached" if reached else "NOT reached; seconds of the whole run"
-        work.note = f"{name}: {recipe.metric} {watch.value:.4f} after {epoch} epochs, {told}"
-        work.check = watch.value
+        work.note = f"{name}: {recipe.metric} {watch.value:.4f} after {epoch} epochs"
+        work.check, work.reached = watch.value, reached
         return seconds
 
     work.run = run
