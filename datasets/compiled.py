@@ -6,6 +6,7 @@ has for other devices and dtypes.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -43,6 +44,24 @@ def available() -> bool:
     if numba is None:
         _warn()
     return numba is not None
+
+
+def start_without_blas() -> None:
+    """Start the compiler without scipy's linear algebra, which no kernel here calls: 28 MB less.
+
+    numba loads it to see whether it is there. For the rest of the process no kernel may then
+    multiply matrices, so this is for a process of our own, not for a library's user.
+    """
+    if numba is None or "scipy.linalg" in sys.modules:
+        return
+    hidden: dict[str, Any] = sys.modules  # None there is a module that cannot be imported
+    hidden["scipy.linalg"] = None
+    try:
+        import_module("numba.np.arraymath")
+    except ImportError:
+        return  # another numba, which does as it likes
+    finally:
+        del hidden["scipy.linalg"]
 
 
 @cache

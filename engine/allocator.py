@@ -1,10 +1,18 @@
-"""Memory that is reused instead of fetched anew."""
+"""Memory that is reused instead of fetched anew, and memory that is not taken at all."""
 
 import ctypes
 import os
 import sys
 
+from ..datasets import compiled
+
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names, malloc.h
+
+
+def spare_memory() -> None:
+    """Do what a process may whose every thread works for us, as the command line's does."""
+    keep_big_blocks()
+    compiled.start_without_blas()
 
 
 def keep_big_blocks() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..datasets.errors import UsageError
-from .allocator import keep_big_blocks
+from .allocator import spare_memory
 from .console import emit, output, show_metrics, show_table
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def train(
         if text:
             settings |= parse_overrides([f"{name}={text}"])
     recipe = resolve(start_fields(model, dataset), settings)
-    keep_big_blocks()
+    spare_memory()
     run = train_recipe(recipe, out=out, quiet=quiet)
     _finished(run, as_json)
 
@@ -109,7 +109,7 @@ def resume(
     from .api import resume as go_on
     from .recipe import parse_overrides
 
-    keep_big_blocks()
+    spare_memory()
     run = go_on(folder, quiet=quiet, **parse_overrides(words or []))
     _finished(run, as_json)
 
@@ -223,7 +223,7 @@ def reproduce(
         rows = [{"name": n, "what": t.title, "source": t.source} for n, t in titles.items()]
         emit(rows) if as_json else show_table(rows)
         return
-    keep_big_blocks()
+    spare_memory()
     numbers = published.read_seeds(seeds)
     say = (lambda text: None) if as_json else print
     figures, claims = published.reproduce(name, out / Path(name).stem, numbers, say)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .allocator import keep_big_blocks
+from .allocator import spare_memory
 from .cli import Json, _targets, app
 from .console import emit, output, show_table
 
@@ -31,7 +31,7 @@ def plan(
 
     model, dataset, settings = _targets(words)
     recipe = resolve(start_fields(model, dataset), settings)
-    keep_big_blocks()
+    spare_memory()
     found = foretell(recipe, folder=out)
     if as_json:
         emit(found)

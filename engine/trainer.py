@@ -151,9 +151,9 @@ class Trainer:
             self.radar.watch(outcome, batch)
         loss, scored = outcome.total, outcome.scored
         del outcome  # and the nodes with it, whose room the gradients take
-        job.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         job.optimizer.step()
+        job.optimizer.zero_grad(set_to_none=True)  # the next step's nodes take the gradients' room
         value = loss.detach()
         bad = ~torch.isfinite(value) & (self.bad_step < 0)
         self.bad_step = torch.where(bad, self.step, self.bad_step)

@@ -22,15 +22,24 @@ from ..datasets.errors import UsageError
 def rows(table: Tensor, ids: Tensor) -> Tensor:
     """Gather rows of a table: (V, D), (...) -> (..., D).
 
-    A leaf table that learns gets a row-sparse gradient, so a step costs what it touched; anything
-    computed from a leaf (propagated nodes, say) gets the dense one.
+    A table that `takes_rows` gets a row-sparse gradient, so a step costs what it touched; anything
+    else that is computed from a leaf gets the dense one.
     """
-    learns = table.is_leaf and table.requires_grad
+    learns = takes_rows(table)
     on_cpu = table.device.type == "cpu" and compiled.available()
     if learns and on_cpu and torch.is_grad_enabled():
         found: Tensor = _Rows.apply(table, ids)
         return found
     return F.embedding(ids, table, sparse=learns)
+
+
+def takes_rows(table: Tensor) -> bool:
+    """Say whether a row-sparse gradient is welcome: of a leaf that learns, and of propagated nodes.
+
+    An operation says so by a true attribute `takes_rows` of its context.
+    """
+    learns = table.is_leaf and table.requires_grad
+    return learns or getattr(table.grad_fn, "takes_rows", False)
 
 
 class _Rows(torch.autograd.Function):

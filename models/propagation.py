@@ -72,32 +72,60 @@ class Neighbours(nn.Module):
         self.register_buffer("left", scale_left.contiguous(), persistent=False)
         self.register_buffer("right", scale_right.contiguous(), persistent=False)
         self._csr: Tensor | None = None
+        self._rooms: dict[int, Tensor] = {}
 
     def sum(
-        self, x: Tensor, base: Tensor | None = None, weight: float = 0.0, factor: float = 1.0
+        self,
+        x: Tensor,
+        base: Tensor | None = None,
+        weight: float = 0.0,
+        factor: float = 1.0,
+        out: Tensor | None = None,
     ) -> Tensor:
         """(C, D) -> (R, D): `factor` times the scaled sums, plus ``weight * base`` of (R, D).
 
-        Not differentiable by itself; `smooth` is.
+        Not differentiable by itself; `smooth` is. The result takes the place of `out`, which holds
+        neither x nor the base; only a kernel of the CPU can do with it.
         """
         x = x.detach()
         base = None if base is None else base.detach()
         left = self.left.to(x.dtype)
         left = left if factor == 1 else left * factor
-        if x.device.type == "cpu" and compiled.available():
-            out = np.empty((len(self.left), x.shape[1]), dtype=x.numpy().dtype)
-            held = out if base is None else base.contiguous().numpy()
+        if _compiles(x):
+            out = _empty((len(self.left), x.shape[1]), x) if out is None else out
+            result = out.numpy()
+            held = result if base is None else base.contiguous().numpy()
             kernel: Any = _sum
             kernel(
                 self.offsets.numpy(), self.index.numpy(), self.bounds.numpy(),
                 left.numpy(), self.right.to(x.dtype).numpy(),
                 x.contiguous().numpy(), held, weight if base is not None else 0.0,
-                base is not None, out,
+                base is not None, result,
             )  # fmt: skip
-            return torch.from_numpy(out)
+            return out
         y = self.matrix(x) @ (x * self.right.to(x.dtype)[:, None])
         y = y * left[:, None]
         return y if base is None else y.add_(base, alpha=weight)
+
+    def room(self, x: Tensor, number: int = 0) -> Tensor | None:
+        """Return a table of the result's size and x's type that stays, where a kernel can use it.
+
+        Tables that come and go within a step leave holes that the next step's do not quite fit.
+        """
+        if not _compiles(x):
+            return None
+        size, room = (len(self.left), x.shape[1]), self._rooms.get(number)
+        if room is None or room.shape != size or room.dtype != x.dtype:
+            room = self._rooms[number] = _empty(size, x)
+        return room
+
+    def placed(self, gradient: Tensor) -> Tensor:
+        """Row-sparse (R, D), rows in any order and more than once -> dense, in a room."""
+        values = gradient._values()
+        room = self.room(values, 1)
+        assert room is not None
+        _place(gradient._indices()[0].numpy(), values.numpy(), room.numpy(), compiled.num_threads())
+        return room
 
     def matrix(self, x: Tensor) -> Tensor:
         """Return S for PyTorch's product, made at the first use on this device."""
@@ -111,6 +139,15 @@ class Neighbours(nn.Module):
                     (len(self.left), self.num_others),
                 )
         return self._csr
+
+
+def _compiles(x: Tensor) -> bool:
+    return x.device.type == "cpu" and compiled.available()
+
+
+def _empty(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Return room from malloc: aligned blocks, as PyTorch asks for, fit no hole of their size."""
+    return torch.from_numpy(np.empty(size, dtype=like.detach().numpy().dtype))
 
 
 def adjacency(user: Tensor, item: Tensor, num_users: int, num_items: int) -> Neighbours:
@@ -148,13 +185,20 @@ def smooth(x: Tensor, graph: Neighbours, weights: Sequence[float]) -> Tensor:
 
 
 def _polynomial(x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
-    """Horner's rule: w0 x + A (w1 x + A (w2 x + ...)), one product a layer."""
+    """Horner's rule: w0 x + A (w1 x + A (w2 x + ...)), one product a layer.
+
+    Products go to the result and to the graph's room by turns, so that the last is the result.
+    """
     *others, factor = weights
     if not others:
         return x * factor
-    y = x
-    for weight in reversed(others):
-        y, factor = graph.sum(y, base=x, weight=weight, factor=factor), 1.0
+    y, result = x, None
+    for layer in range(len(others) - 1, -1, -1):
+        out = graph.room(x) if layer % 2 else result
+        y = graph.sum(y, base=x, weight=others[layer], factor=factor, out=out)
+        factor = 1.0
+        if layer % 2 == 0:
+            result = y
     return y
 
 
@@ -185,12 +229,32 @@ def unsmooth(
 class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, graph: Neighbours, weights: tuple[float, ...]) -> Tensor:
-        ctx.graph, ctx.weights = graph, weights
+        ctx.graph, ctx.weights, ctx.takes_rows = graph, weights, _compiles(x)
         return _polynomial(x, graph, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return smooth(grads[0], ctx.graph, ctx.weights), None, None
+        (grad,) = grads
+        if grad.layout == torch.sparse_coo:
+            grad = ctx.graph.placed(grad)
+        return smooth(grad, ctx.graph, ctx.weights), None, None
+
+
+@njit(parallel=True, cache=True)
+def _place(ids, values, out, workers):  # type: ignore[no-untyped-def]
+    """Fill `out` (R, D) with the sums of the `values` (n, D) that belong to each row.
+
+    Each worker looks through all ids and adds up the rows of its share.
+    """
+    R = len(out)
+    for worker in prange(workers):
+        first, last = R * worker // workers, R * (worker + 1) // workers
+        out[first:last] = 0
+        for i in range(len(ids)):
+            r = ids[i]
+            if first <= r < last:
+                for d in range(out.shape[1]):
+                    out[r, d] += values[i, d]
 
 
 @njit(parallel=True, fastmath=True, cache=True)

@@ -10,7 +10,7 @@ import typer
 from ..engine import pages_cli as _pages  # noqa: F401  # adds its commands to the app
 from ..engine import plan_cli as _plan  # noqa: F401  # adds its command to the app
 from ..engine import stages_cli as _stages  # noqa: F401  # adds its commands to the app
-from ..engine.allocator import keep_big_blocks
+from ..engine.allocator import spare_memory
 from ..engine.cli import Json, Log, Quiet, app, split_items
 from ..engine.console import emit, output
 from . import report_cli as _report  # noqa: F401  # lets `report` know studies
@@ -96,7 +96,7 @@ def tune(
         lines = prepare(fields, Options(**options), out).describe()
         emit({"plan": lines}) if as_json else output().print("\n".join(lines), soft_wrap=True)
         return
-    keep_big_blocks()
+    spare_memory()
     study = run_study(fields, trials=trials, out=out, quiet=quiet, as_json=as_json, **options)
     show_study(study, as_json)
 
@@ -116,5 +116,5 @@ def demo(
     """Run the main job on real data: graphs, sequences, triples, a study, answers."""
     from .demo import main
 
-    keep_big_blocks()
+    spare_memory()
     main(out)

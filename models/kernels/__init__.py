@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...datasets import compiled
-from ..base import rows
+from ..base import rows, takes_rows
 from . import eager, fused, gpu
 
 
@@ -61,13 +61,12 @@ def scores(kind: str, q: Tensor, table: Tensor, ids: Tensor | None) -> Tensor:
 
 
 def pooled(kind: str, q: Tensor, table: Tensor, ids: Tensor) -> Tensor:
-    """(M, D), (V, D), (G, K) -> (M, K), differentiable; a leaf's gradient is row-sparse.
+    """(M, D), (V, D), (G, K) -> (M, K), differentiable; row-sparse where the table `takes_rows`.
 
     The candidates' rows are copied together only where no kernel can read them in place.
     """
-    leaf = table.is_leaf and table.requires_grad
     kernels = gpu.kernels(q, table) or _fused(q, table)
     if kernels is not None:
-        return kernels.scores(kind, q, table, ids, sparse=leaf)
+        return kernels.scores(kind, q, table, ids, sparse=takes_rows(table))
     gathered, where = compact(table, ids)
     return scores(kind, q, gathered, where)

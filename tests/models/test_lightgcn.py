@@ -14,7 +14,9 @@ from hardneg.datasets.errors import DataError, UsageError
 from hardneg.datasets.features import write_features
 from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.vocabulary import Vocabulary
+from hardneg.models.base import rows
 from hardneg.models.graph import EDGE, from_pyg, to_pyg
+from hardneg.models.kernels import pooled
 from hardneg.models.lightgcn import LightGCN
 from hardneg.models.propagation import adjacency, smooth, unsmooth
 from hardneg.models.spectral import spectral_embeddings
@@ -110,6 +112,42 @@ def test_backward_is_autograd_of_the_dense_matrix(log, weights):
     dense = sum(w * torch.linalg.matrix_power(A, power) @ x for power, w in enumerate(weights))
     [want] = torch.autograd.grad(dense, x, grad)
     torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)  # degrees are kept in float32
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize(
+    "weights", [(1.0,), (0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (0.2, 0, 0.3, 0, 0.5)]
+)
+def test_gradients_of_rows_are_those_of_a_dense_table(log, weights, dense):
+    graph, A = adjacency(log.user, log.item, U, N), dense_adjacency(log)
+    V = U + N
+    x = torch.randn(V, 8, requires_grad=True)
+    ids, own = torch.tensor([3, 0, 3, 3, V - 1]), torch.randint(V, (5, 4))
+
+    def loss(nodes, gather):
+        q = gather(nodes, ids)  # rows more than once
+        scores = (
+            pooled("dot", q, nodes, own) if gather is rows else (q[:, None] * nodes[own]).sum(2)
+        )
+        total = scores.sin().sum() + gather(nodes, ids.flip(0)).square().sum()
+        return total + nodes.cos().sum() if dense else total
+
+    for _ in range(2):  # a second step finds the room of the first
+        [got] = torch.autograd.grad(loss(smooth(x, graph, weights), rows), x)
+        powers = (torch.linalg.matrix_power(A, power) for power in range(len(weights)))
+        nodes = sum(w * (power.float() @ x) for w, power in zip(weights, powers, strict=True))
+        [want] = torch.autograd.grad(loss(nodes, lambda table, at: table[at]), x)
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_a_later_product_leaves_an_earlier_one_alone(log):
+    graph = adjacency(log.user, log.item, U, N)
+    x = torch.randn(N + U, 4)
+    first = smooth(x, graph, (0.25,) * 4)
+    kept = first.clone()
+    smooth(x + 1, graph, (0.25,) * 4)
+    smooth(x - 1, graph, (0.5, 0.2, 0.3))
+    assert first.equal(kept)
 
 
 def test_gradcheck_to_second_order(log):

@@ -11,7 +11,7 @@ from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.protocol import ProtocolCard
 from hardneg.datasets.triples import Triples
 from hardneg.datasets.vocabulary import Vocabulary
-from hardneg.engine.allocator import keep_big_blocks
+from hardneg.engine.allocator import spare_memory
 from hardneg.engine.job import Job
 from hardneg.engine.recipe import resolve
 
@@ -56,7 +56,7 @@ def _parts(rows: Any) -> tuple[Any, Any, Any]:
 
 
 def _steps(data: Dataset, model: str, negatives: str, loss: str, options: dict[str, Any]) -> Work:
-    keep_big_blocks()
+    spare_memory()
     fields = {
         "model": model, "dataset": "random", "negatives": negatives, "loss": loss, "epochs": 1,
         "batch_size": options["B"], "device": options.get("device", "cpu"), "precision": "fp32",

@@ -14,7 +14,7 @@ from hardneg.datasets.interactions import Interactions
 from hardneg.datasets.protocol import ProtocolCard
 from hardneg.datasets.triples import Triples
 from hardneg.datasets.vocabulary import Vocabulary
-from hardneg.engine.allocator import keep_big_blocks
+from hardneg.engine.allocator import spare_memory
 from hardneg.engine.job import Job
 from hardneg.engine.machine import limit_threads
 from hardneg.engine.recipe import resolve
@@ -70,7 +70,7 @@ def _cut(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
 def job(options: dict[str, Any]) -> Job:
     """Build a job from a prepared folder and the fields of a recipe."""
     limit_threads()
-    keep_big_blocks()  # as the command line does
+    spare_memory()  # as the command line does
     data = dataset(options["folder"])
     fields = {"dataset": data.name, "epochs": 1, "device": options.get("device", "cpu")}
     recipe = resolve({**fields, "precision": "fp32", **options["recipe"]}, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hardneg.engine import recipe as recipes
-from hardneg.engine.allocator import keep_big_blocks
+from hardneg.engine.allocator import spare_memory
 from hardneg.engine.api import load
 from hardneg.engine.job import Job
 from hardneg.engine.machine import limit_threads
@@ -50,7 +50,7 @@ def until(options: dict[str, Any]) -> Work:
     The clock runs from the loaded data on: start vectors, steps, validations, checkpoints.
     """
     limit_threads()
-    keep_big_blocks()
+    spare_memory()
     device, target = options.get("device", "cpu"), options["target"]
     fields = {**recipes.read(Path(options["recipe"])), **options.get("settings", {})}
     recipe: Recipe = recipes.resolve({**fields, "device": device}, {})
