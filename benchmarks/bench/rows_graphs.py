@@ -13,6 +13,11 @@ SMALL = {"B": 128, "D": 8, "layers": 2, "steps": 1}
 PUBLISHED_EPOCHS = 1000
 
 
+# The published figure is of a model trained on all of train; what needs choosing was chosen before,
+# on the tenth of train that the recipe cuts off by itself.
+ALL = {"split": "Presplit(valid=0)", "patience": 0, "evaluate_every": 1}
+
+
 def _recipe(sizes: dict[str, int]) -> dict[str, Any]:
     return {
         "model": f"LightGCN(dim={sizes['D']}, layers={sizes['layers']}, l2=0.0001)",
@@ -31,7 +36,7 @@ def _quality(name: str, job: str, recipe: str, target: float) -> Row:
     )  # fmt: skip
     return Row(
         name, job, f"{OURS}.quality:until", "gowalla", "training", (peer,),
-        {**EPOCH, "recipe": recipe, "target": 0.182},
+        {**EPOCH, "recipe": recipe, "target": 0.182, "settings": ALL},
         {**SMALL, "target": 0.0, "settings": {"model": "LightGCN(dim=8, layers=0)", "epochs": 1}},
         pairs=1, warm=False, needs_data=True,
     )  # fmt: skip
@@ -75,6 +80,6 @@ ROWS = [
     ),
     _quality("gowalla-quality", "time to R@20 = .182 on Gowalla, any width", "gowalla-wide.toml",
              200),
-    _quality("gowalla-quality-64", "time to R@20 = .182 on Gowalla, 64 dims", "gowalla-64.toml",
+    _quality("gowalla-quality-64", "time to R@20 = .182 on Gowalla, 64 dims", "gowalla-dns.toml",
              30),
 ]  # fmt: skip
